@@ -1,0 +1,1 @@
+//! The disk, as an argument. Placeholder: see `log`.

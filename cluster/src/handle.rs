@@ -1,0 +1,1 @@
+//! Cheap handles: what the broker holds of the cluster. Placeholder.

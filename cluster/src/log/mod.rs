@@ -1,0 +1,46 @@
+//! Where Raft groups keep their logs: [`GroupLog`] and its implementations.
+
+use std::io;
+
+use bytes::Bytes;
+
+use crate::ids::LogIndex;
+
+/// Told once, in the order of the calls, when what was appended or saved is on disk (fdatasync), or why not.
+pub type Durable = Box<dyn FnOnce(io::Result<()>) + Send>;
+
+/// What a log holds, as found when it was opened and checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogState {
+    /// The last vote saved, as the Raft layer encoded it.
+    pub vote: Option<Bytes>,
+    /// Last committed index known (a hint, not synced with each change).
+    pub committed: Option<LogIndex>,
+    /// Everything up to here was purged: index and the Raft layer's encoding of its log id.
+    pub purged: Option<(LogIndex, Bytes)>,
+    /// Index of the last entry, if any entry is left.
+    pub last: Option<LogIndex>,
+}
+
+/// The log of one Raft group. Entries are opaque bytes (at most `limits::MAX_ENTRY_BYTES` + a header that the
+/// Raft layer adds); the store checksums each and never has a hole.
+///
+/// Writes return once readers see them; their [`Durable`] is called later, in call order over appends and
+/// votes together (that is what makes pipelined fsync sound). After one I/O error every later write fails.
+pub trait GroupLog: Send + Sync + 'static {
+    /// What the log holds now.
+    fn state(&self) -> LogState;
+    /// Adds entries right after the last (or after the purge point). Anything else is `InvalidInput`.
+    fn append(&self, entries: Vec<(LogIndex, Bytes)>, durable: Durable);
+    /// Saves the vote.
+    fn save_vote(&self, vote: Bytes, durable: Durable);
+    /// Remembers the committed index; may be lost at a crash.
+    fn save_committed(&self, committed: Option<LogIndex>);
+    /// Entries of `from..to` (exclusive), those that exist, checked. A bad checksum is `InvalidData` and names
+    /// file and record.
+    fn read(&self, from: LogIndex, to: LogIndex) -> io::Result<Vec<(LogIndex, Bytes)>>;
+    /// Removes all entries after `last` (all, if `None`), durably before a later append is.
+    fn truncate_after(&self, last: Option<LogIndex>, durable: Durable);
+    /// Removes all entries up to and including `upto`, remembering the Raft layer's log id for it.
+    fn purge(&self, upto: LogIndex, log_id: Bytes, durable: Durable);
+}
