@@ -1,1 +1,168 @@
-//! Cheap handles: what the broker holds of the cluster. Placeholder.
+//! Where the broker's workers and the cluster's drivers meet: events to a worker's mailbox, and the cheap
+//! handles that a worker calls. Calls never wait; answers come as [`ClusterEvent`]s.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+
+use crate::ids::{BrokerId, ClientId, Epoch, NodeId, NodeLife, Nonce, WorkerId};
+
+/// One worker's mailbox, as the cluster sees it. Posting never waits; what is posted is bounded by the
+/// sender's credit (R10), so the mailbox itself does not refuse.
+pub trait WorkerPort: Send + Sync + 'static {
+    /// Hands `event` to the worker.
+    fn post(&self, event: ClusterEvent);
+}
+
+/// A worker's mailbox, shared.
+pub type SharedWorkerPort = Arc<dyn WorkerPort>;
+
+/// What the cluster tells a worker.
+#[derive(Clone, Debug)]
+pub enum ClusterEvent {
+    /// Publishes from another node. The worker delivers them to its own subscribers only, in order, never
+    /// forwards them again, and then calls [`Receipt::done`].
+    Forwarded(Arc<ForwardedBatch>),
+    /// `peer` has accepted (R8) everything that this worker sent it up to batch `through`.
+    Accepted { peer: NodeId, through: u64 },
+    /// There is credit again towards `peer` after [`SendError::NoCredit`].
+    Room { peer: NodeId },
+    /// The lease of `peer`'s life expired (or it left): it is no longer in the live set; acknowledgements
+    /// awaited from it are void, and its stream starts anew with its next life.
+    PeerExpired { peer: NodeLife },
+    /// Changes of who wants what, to be applied in order; then the worker calls `Forward::interest_seen`.
+    Interest { token: u64, changes: Arc<[InterestChange]> },
+    /// The barrier of `Forward::subscribe(.., token)` ended: `true` if every live peer and every worker of
+    /// this node has seen the filter, `false` at its timeout (R11: that filter gets 0x83).
+    Barrier { token: u64, seen: bool },
+    /// Whether this node has every live peer's interest snapshot (R11). Until `true` it accepts no PUBLISH.
+    InterestComplete(bool),
+    /// About the claim of one connection.
+    Claim(ClaimEvent),
+}
+
+/// Where an interest is held, as seen by a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Holder {
+    /// Some worker of this other node.
+    Peer(NodeId),
+    /// This other worker of this node.
+    Worker(WorkerId),
+}
+
+/// One change of interest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InterestChange {
+    /// `holder` wants what matches `filter` (already validated, without a `$share` prefix).
+    Add { holder: Holder, broker: BrokerId, filter: Arc<str> },
+    /// `holder` no longer does.
+    Remove { holder: Holder, broker: BrokerId, filter: Arc<str> },
+    /// Everything known of `holder` is void (a snapshot follows in the same list, or it is gone).
+    Clear { holder: Holder },
+}
+
+/// A run of publishes of one broker: opaque to this crate, `count` of them back to back in `body`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Whose they are.
+    pub broker: BrokerId,
+    /// How many.
+    pub count: u32,
+    /// The publishes, encoded by the broker.
+    pub body: Bytes,
+}
+
+/// A batch that arrived from a worker of another node.
+#[derive(Debug)]
+pub struct ForwardedBatch {
+    /// The life of the node that sent it.
+    pub origin: NodeLife,
+    /// The worker there: order holds within one (origin, worker).
+    pub worker: WorkerId,
+    /// Number of the batch on that stream, from 1.
+    pub seq: u64,
+    /// The publishes.
+    pub runs: Vec<Run>,
+    /// To be told when this worker has queued or dropped (and counted) them all.
+    pub receipt: Receipt,
+}
+
+/// Counts down the workers that a batch was handed to; the last one makes it accepted. A worker that dies
+/// without calling [`Receipt::done`] leaves the batch unaccepted for ever, as it must.
+pub struct Receipt {
+    left: AtomicUsize,
+    accepted: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Receipt {
+    /// A receipt that calls `accepted` after `workers` calls of [`Receipt::done`].
+    pub fn new(workers: usize, accepted: Box<dyn Fn() + Send + Sync>) -> Self {
+        Self { left: AtomicUsize::new(workers), accepted }
+    }
+
+    /// One worker has queued or dropped all of its deliveries.
+    pub fn done(&self) {
+        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            (self.accepted)();
+        }
+    }
+}
+
+impl std::fmt::Debug for Receipt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Receipt").field("left", &self.left).finish_non_exhaustive()
+    }
+}
+
+/// Why a batch was not taken for sending. It stays the caller's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// The receiver's reserve is used up; `ClusterEvent::Room` follows (R10).
+    #[error("no credit towards the peer")]
+    NoCredit,
+    /// The peer is not in the live set: nothing is owed to it.
+    #[error("the peer is not live")]
+    NotLive,
+}
+
+/// A connection's wish to be the one that serves its client ID (R5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimRequest {
+    /// The broker.
+    pub broker: BrokerId,
+    /// The client.
+    pub client: ClientId,
+    /// The connection, unique within this node's incarnation.
+    pub nonce: Nonce,
+    /// The worker that holds it.
+    pub worker: WorkerId,
+    /// CONNECT's Clean Start.
+    pub clean_start: bool,
+    /// Session expiry, seconds, after the broker's limits.
+    pub session_expiry: u32,
+}
+
+/// What became of a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClaimEvent {
+    /// The connection now serves the client. Answered by nothing: serving is the answer, and a grant whose
+    /// connection is gone is answered with `Sessions::release`.
+    Granted { broker: BrokerId, client: ClientId, nonce: Nonce, epoch: Epoch, session_present: bool },
+    /// A newer claim is waiting: send DISCONNECT 0x8E (3.1.1: close), then `Sessions::release`. Comes again
+    /// until released (R4).
+    Revoked { broker: BrokerId, client: ClientId, nonce: Nonce, epoch: Epoch },
+    /// The waiting connection does not get the claim.
+    Refused { broker: BrokerId, client: ClientId, nonce: Nonce, why: ClaimRefusal },
+}
+
+/// Why a claim was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ClaimRefusal {
+    /// A still newer claim replaced this one while it waited: CONNACK 0x88 (R5).
+    Superseded,
+    /// The shard has no quorum, or no answer came in `limits::CLAIM_TIMEOUT`: CONNACK 0x88.
+    Unavailable,
+    /// Takeovers of this client ID come too fast: CONNACK 0x9F (R5).
+    TooFast,
+}
