@@ -59,6 +59,11 @@ pub enum Purpose {
     Data,
 }
 
+/// Who made a connection, as its certificate proves. The peer server puts it into every request's extensions;
+/// a service refuses a request without it, and one whose claimed node is another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerIdentity(pub NodeId);
+
 /// gRPC channels to peers: connected lazily, mutual TLS, one per (peer, purpose), reconnecting by themselves.
 pub trait PeerChannels: Send + Sync + 'static {
     /// The channel to `peer` for `purpose`; `None` while the peer's address is not known.
