@@ -1,0 +1,3 @@
+//! MQTT: bytes and packets, and what a client's session makes of them.
+
+pub mod codec;
