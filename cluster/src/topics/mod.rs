@@ -1,1 +1,11 @@
-//! Placeholder.
+//! Topic names and filters (MQTT 5.0 §4.7, §4.8.2): their grammar, and an index from filters to whoever holds
+//! them. PURE: text in, matches out; knows nothing of packets.
+
+mod grammar;
+mod hash;
+mod index;
+
+pub use grammar::{
+    MAX_FILTER_LEVELS, MAX_TOPIC_BYTES, ParsedFilter, TopicError, matches, validate_filter, validate_topic,
+};
+pub use index::Index;
