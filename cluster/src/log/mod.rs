@@ -1,10 +1,18 @@
 //! Where Raft groups keep their logs: [`GroupLog`] and its implementations.
 
+mod mem;
+mod open_error;
+#[cfg(test)]
+mod suite;
+
 use std::io;
 
 use bytes::Bytes;
 
 use crate::ids::LogIndex;
+
+pub use mem::MemLog;
+pub use open_error::LogOpenError;
 
 /// Told once, in the order of the calls, when what was appended or saved is on disk (fdatasync), or why not.
 pub type Durable = Box<dyn FnOnce(io::Result<()>) + Send>;
@@ -43,4 +51,15 @@ pub trait GroupLog: Send + Sync + 'static {
     fn truncate_after(&self, last: Option<LogIndex>, durable: Durable);
     /// Removes all entries up to and including `upto`, remembering the Raft layer's log id for it.
     fn purge(&self, upto: LogIndex, log_id: Bytes, durable: Durable);
+}
+
+/// Checks that `entries` have the indexes `next`, `next + 1`, ...
+fn check_consecutive(next: u64, entries: &[(LogIndex, Bytes)]) -> io::Result<()> {
+    match (next..).zip(entries).find(|(expected, (found, _))| *expected != found.0) {
+        None => Ok(()),
+        Some((expected, (found, _))) => {
+            let what = format!("entry {found} does not follow: the next index is {expected}");
+            Err(io::Error::new(io::ErrorKind::InvalidInput, what))
+        }
+    }
 }
