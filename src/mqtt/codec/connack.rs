@@ -3,10 +3,16 @@
 use std::fmt;
 use std::num::{NonZeroU16, NonZeroU32};
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::auth::Redacted;
-use super::{QoS, ReasonCode, UserProperties};
+use super::property::{NOT_ALLOWED, Property, put_properties, read_properties, users};
+use super::reason::read_reason;
+use super::wire::Reader;
+use super::{
+    ConnectReturnCode, DecodeError, EncodeError, PacketType, QoS, ReasonCode, UserProperties, Version,
+    connack_code_v311,
+};
 
 /// The answer to a CONNECT. For 3.1.1 the reason is written as `connack_code_v311` says, and the properties are dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,5 +92,98 @@ impl fmt::Debug for ConnackProperties {
             .field("authentication_method", &self.authentication_method)
             .field("authentication_data", &Redacted::of(&self.authentication_data))
             .finish()
+    }
+}
+
+impl Connack {
+    pub(super) fn read(r: &mut Reader<'_>, version: Version) -> Result<Self, DecodeError> {
+        let flags = r.u8()?;
+        if flags > 1 {
+            return Err(DecodeError::malformed("reserved acknowledge flags"));
+        }
+        let session_present = flags == 1;
+        let (reason, properties) = match version {
+            Version::V311 => {
+                let code = ConnectReturnCode::from_u8(r.u8()?).ok_or(DecodeError::protocol("unknown return code"))?;
+                (code.reason(), ConnackProperties::default())
+            }
+            Version::V5 => (read_reason(r, PacketType::Connack)?, ConnackProperties::read(r)?),
+        };
+        if session_present && reason.is_error() {
+            return Err(DecodeError::protocol("session present in a refusal"));
+        }
+        Ok(Self { session_present, reason, properties })
+    }
+
+    pub(super) fn write(&self, version: Version, out: &mut BytesMut) -> Result<(), EncodeError> {
+        if self.session_present && self.reason.is_error() {
+            return Err(EncodeError::Invalid("session present in a refusal"));
+        }
+        out.put_u8(self.session_present.into());
+        match version {
+            Version::V311 => {
+                out.put_u8(connack_code_v311(self.reason));
+                Ok(())
+            }
+            Version::V5 => {
+                out.put_u8(self.reason.value());
+                self.properties.write(out)
+            }
+        }
+    }
+}
+
+impl ConnackProperties {
+    fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut p = Self::default();
+        read_properties(r, |property| {
+            match property {
+                Property::SessionExpiry(v) => p.session_expiry = Some(v),
+                Property::ReceiveMaximum(v) => p.receive_maximum = Some(v),
+                Property::MaximumQos(v) => p.maximum_qos = Some(v),
+                Property::RetainAvailable(v) => p.retain_available = Some(v),
+                Property::MaximumPacketSize(v) => p.maximum_packet_size = Some(v),
+                Property::AssignedClientId(v) => p.assigned_client_id = Some(v.into()),
+                Property::TopicAliasMaximum(v) => p.topic_alias_maximum = Some(v),
+                Property::ReasonString(v) => p.reason_string = Some(v.into()),
+                Property::User(name, value) => p.user_properties.push((name.into(), value.into())),
+                Property::WildcardSubscriptionAvailable(v) => p.wildcard_subscription_available = Some(v),
+                Property::SubscriptionIdsAvailable(v) => p.subscription_ids_available = Some(v),
+                Property::SharedSubscriptionAvailable(v) => p.shared_subscription_available = Some(v),
+                Property::ServerKeepAlive(v) => p.server_keep_alive = Some(v),
+                Property::ResponseInformation(v) => p.response_information = Some(v.into()),
+                Property::ServerReference(v) => p.server_reference = Some(v.into()),
+                Property::AuthenticationMethod(v) => p.authentication_method = Some(v.into()),
+                Property::AuthenticationData(v) => p.authentication_data = Some(Bytes::copy_from_slice(v)),
+                _ => return Err(NOT_ALLOWED),
+            }
+            Ok(())
+        })?;
+        Ok(p)
+    }
+
+    fn write(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
+        if self.maximum_qos == Some(QoS::ExactlyOnce) {
+            return Err(EncodeError::Invalid("maximum qos is 0 or 1, or absent for 2"));
+        }
+        let own = [
+            self.session_expiry.map(Property::SessionExpiry),
+            self.receive_maximum.map(Property::ReceiveMaximum),
+            self.maximum_qos.map(Property::MaximumQos),
+            self.retain_available.map(Property::RetainAvailable),
+            self.maximum_packet_size.map(Property::MaximumPacketSize),
+            self.assigned_client_id.as_deref().map(Property::AssignedClientId),
+            self.topic_alias_maximum.map(Property::TopicAliasMaximum),
+            self.reason_string.as_deref().map(Property::ReasonString),
+            self.wildcard_subscription_available.map(Property::WildcardSubscriptionAvailable),
+            self.subscription_ids_available.map(Property::SubscriptionIdsAvailable),
+            self.shared_subscription_available.map(Property::SharedSubscriptionAvailable),
+            self.server_keep_alive.map(Property::ServerKeepAlive),
+            self.response_information.as_deref().map(Property::ResponseInformation),
+            self.server_reference.as_deref().map(Property::ServerReference),
+            self.authentication_method.as_deref().map(Property::AuthenticationMethod),
+            self.authentication_data.as_deref().map(Property::AuthenticationData),
+        ];
+        put_properties(out, own.into_iter().flatten().chain(users(&self.user_properties)))
     }
 }

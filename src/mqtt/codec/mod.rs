@@ -11,11 +11,17 @@ mod connack;
 mod connect;
 mod disconnect;
 mod error;
+mod frame;
+mod packet;
+mod property;
 mod publish;
+mod publish_ref;
 mod reason;
 mod subscribe;
+mod topic;
 mod types;
 mod unsubscribe;
+mod wire;
 
 pub use ack::{Ack, ReasonProperties};
 pub use auth::{Auth, AuthProperties};
@@ -23,7 +29,13 @@ pub use connack::{Connack, ConnackProperties};
 pub use connect::{Connect, ConnectProperties, Will};
 pub use disconnect::{Disconnect, DisconnectProperties};
 pub use error::{DecodeError, EncodeError};
+pub use frame::{Frame, split};
+pub use packet::{decode, encode, encode_within};
 pub use publish::{MessageProperties, PayloadFormat, Publish};
+pub use publish_ref::{
+    Forwardable, PublishHead, PublishProperties, PublishRef, decode_publish, encode_publish, encode_publish_header,
+    publish_len,
+};
 pub use reason::{ConnectReturnCode, ReasonCode, connack_code_v311, suback_code_v311};
 pub use subscribe::{RetainHandling, Suback, Subscribe, SubscribeFilter};
 pub use types::{Packet, PacketId, PacketType, QoS, Sender, UserProperties, Version};

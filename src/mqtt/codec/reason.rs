@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use super::wire::Reader;
+use super::{DecodeError, PacketType, Sender};
+
 /// A version 5 reason code. The same value may have several names (0 is success, a normal disconnection and a granted
 /// QoS 0), so it is a number with names, not an enum.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -175,4 +178,47 @@ pub const fn connack_code_v311(reason: ReasonCode) -> u8 {
 /// What 3.1.1 says in a SUBACK where version 5 says `reason`: the granted QoS, or 0x80 for every failure.
 pub const fn suback_code_v311(reason: ReasonCode) -> u8 {
     if reason.is_error() { 0x80 } else { reason.value() }
+}
+
+/// Whether the standard lists `code` for this packet. A DISCONNECT's code is taken from either side, since the
+/// connection ends all the same.
+const fn listed(kind: PacketType, code: u8) -> bool {
+    match kind {
+        PacketType::Connack => {
+            matches!(code, 0 | 0x80..=0x8a | 0x8c | 0x90 | 0x95 | 0x97 | 0x99..=0x9d | 0x9f)
+        }
+        PacketType::Puback | PacketType::Pubrec => {
+            matches!(code, 0 | 0x10 | 0x80 | 0x83 | 0x87 | 0x90 | 0x91 | 0x97 | 0x99)
+        }
+        PacketType::Pubrel | PacketType::Pubcomp => matches!(code, 0 | 0x92),
+        PacketType::Suback => {
+            matches!(code, 0..=2 | 0x80 | 0x83 | 0x87 | 0x8f | 0x91 | 0x97 | 0x9e | 0xa1 | 0xa2)
+        }
+        PacketType::Unsuback => matches!(code, 0 | 0x11 | 0x80 | 0x83 | 0x87 | 0x8f | 0x91),
+        PacketType::Disconnect => {
+            matches!(code, 0 | 4 | 0x80..=0x83 | 0x87 | 0x89 | 0x8b..=0x90 | 0x93..=0xa2)
+        }
+        PacketType::Auth => matches!(code, 0 | 0x18 | 0x19),
+        _ => false,
+    }
+}
+
+/// Reads a reason code that this packet may have.
+pub(super) fn read_reason(r: &mut Reader<'_>, kind: PacketType) -> Result<ReasonCode, DecodeError> {
+    let code = r.u8()?;
+    if !listed(kind, code) {
+        return Err(DecodeError::protocol("a reason code that this packet does not allow"));
+    }
+    Ok(ReasonCode(code))
+}
+
+/// Reads an AUTH's reason code: success is the server's to send, re-authenticate the client's (3.15.2.1).
+pub(super) fn read_auth_reason(r: &mut Reader<'_>, sender: Sender) -> Result<ReasonCode, DecodeError> {
+    let code = if r.is_empty() { ReasonCode::SUCCESS } else { read_reason(r, PacketType::Auth)? };
+    match (code, sender) {
+        (ReasonCode::SUCCESS, Sender::Client) | (ReasonCode::REAUTHENTICATE, Sender::Server) => {
+            Err(DecodeError::protocol("an auth reason code that is the other side's to send"))
+        }
+        _ => Ok(code),
+    }
 }
