@@ -70,6 +70,10 @@ impl Content {
                 let keep = last.map_or(0, |last| (last.0 + 1).saturating_sub(self.first));
                 self.entries.truncate(keep as usize);
             }
+            Op::Purge(upto, _) if self.purged.is_none() && !self.entries.is_empty() && upto.0 + 1 < self.first => {
+                let what = "the purge would leave a hole before the log";
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+            }
             Op::Purge(upto, id) if self.purged.as_ref().is_none_or(|(p, _)| p < upto) => {
                 let gone = (upto.0 + 1).saturating_sub(self.first).min(self.entries.len() as u64);
                 self.entries.drain(..gone as usize);

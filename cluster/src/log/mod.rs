@@ -2,10 +2,12 @@
 
 mod mem;
 mod open_error;
+mod sled_log;
 #[cfg(test)]
 mod suite;
 
 use std::io;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -13,6 +15,7 @@ use crate::ids::LogIndex;
 
 pub use mem::MemLog;
 pub use open_error::LogOpenError;
+pub use sled_log::{SledLog, SledLogConfig};
 
 /// Told once, in the order of the calls, when what was appended or saved is on disk (fdatasync), or why not.
 pub type Durable = Box<dyn FnOnce(io::Result<()>) + Send>;
@@ -60,6 +63,36 @@ fn check_consecutive(next: u64, entries: &[(LogIndex, Bytes)]) -> io::Result<()>
         Some((expected, (found, _))) => {
             let what = format!("entry {found} does not follow: the next index is {expected}");
             Err(io::Error::new(io::ErrorKind::InvalidInput, what))
+        }
+    }
+}
+
+/// Checks that no entry is larger than `most` bytes.
+fn check_sizes(most: usize, entries: &[(LogIndex, Bytes)]) -> io::Result<()> {
+    match entries.iter().find(|(_, bytes)| bytes.len() > most) {
+        None => Ok(()),
+        Some((index, bytes)) => {
+            let what = format!("entry {index} of {} bytes is too large: {most} is the most", bytes.len());
+            Err(io::Error::new(io::ErrorKind::InvalidInput, what))
+        }
+    }
+}
+
+/// What a log calls, once, when its disk has failed for good. The process must then end: after a failed sync
+/// nobody knows what is on disk, and a second try may succeed without the bytes.
+#[derive(Clone, Default)]
+pub struct FatalHook(Option<Arc<dyn Fn(&str) + Send + Sync>>);
+
+impl FatalHook {
+    /// Calls `hook` with what went wrong.
+    pub fn new(hook: impl Fn(&str) + Send + Sync + 'static) -> FatalHook {
+        FatalHook(Some(Arc::new(hook)))
+    }
+
+    fn call(&self, why: &str) {
+        tracing::error!(error = why, "the log's disk has failed; the process must end");
+        if let Some(hook) = &self.0 {
+            hook(why);
         }
     }
 }

@@ -1,0 +1,133 @@
+//! The high-water mark: what this node has promised, kept apart from the log that holds it.
+//!
+//! sled 0.34 opens without an error on a damaged file and gives back the part before the damage. The mark is what
+//! tells such a log from a whole one. It is a file of two slots, written in turn, so that a torn write leaves the
+//! other; each batch of the log is on disk before the mark that covers it, and the mark before anyone is told.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::super::open_error::LogOpenError;
+use crate::disk::{Disk, DiskFile, read_all};
+
+const VERSION: u8 = 1;
+/// Slots lie in disk blocks of their own: writing one never rewrites the other.
+const SLOT: usize = 4096;
+const BODY: usize = 1 + 8 * 4 + 4 * 2;
+
+/// What was promised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// How many marks were written before this one.
+    pub(super) serial: u64,
+    /// How often the vote was saved, and the CRC32C of the last.
+    pub(super) votes: u64,
+    /// CRC32C of the last vote.
+    pub(super) vote_crc: u32,
+    /// Index after the last entry.
+    pub(super) end: u64,
+    /// The log's sum up to the last entry.
+    pub(super) chain: u32,
+    /// How many truncations there were.
+    pub(super) truncations: u64,
+}
+
+impl Mark {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(BODY + 4);
+        out.push(VERSION);
+        for n in [self.serial, self.votes, self.end, self.truncations] {
+            out.extend_from_slice(&n.to_be_bytes());
+        }
+        for n in [self.vote_crc, self.chain] {
+            out.extend_from_slice(&n.to_be_bytes());
+        }
+        let sum = crc32c::crc32c(&out);
+        out.extend_from_slice(&sum.to_be_bytes());
+        out
+    }
+
+    fn decode(slot: &[u8]) -> Option<Mark> {
+        let (body, rest) = slot.split_at_checked(BODY)?;
+        let sum = u32::from_be_bytes(*rest.first_chunk()?);
+        if sum != crc32c::crc32c(body) || body[0] != VERSION {
+            return None;
+        }
+        let long = |at: usize| body.get(1 + at * 8..).and_then(|b| b.first_chunk()).map(|b| u64::from_be_bytes(*b));
+        let short = |at: usize| body.get(33 + at * 4..).and_then(|b| b.first_chunk()).map(|b| u32::from_be_bytes(*b));
+        Some(Mark {
+            serial: long(0)?,
+            votes: long(1)?,
+            end: long(2)?,
+            truncations: long(3)?,
+            vote_crc: short(0)?,
+            chain: short(1)?,
+        })
+    }
+}
+
+/// The open mark file.
+pub(super) struct MarkFile {
+    file: Arc<dyn DiskFile>,
+    next_serial: u64,
+}
+
+impl MarkFile {
+    /// Opens the mark. `None` if there is none; an error if no slot of it is sound.
+    pub(super) fn open(disk: &dyn Disk, path: &Path) -> Result<Option<(MarkFile, Mark)>, LogOpenError> {
+        let io = |e| LogOpenError::io(path, e);
+        if !disk.exists(path).map_err(io)? {
+            return Ok(None);
+        }
+        let file = disk.open(path).map_err(io)?;
+        let bytes = read_all(&*file).map_err(io)?;
+        let newest = bytes.chunks(SLOT).filter_map(Mark::decode).max_by_key(|mark| mark.serial);
+        let mark = newest
+            .ok_or_else(|| LogOpenError::damaged(path, "both slots of the high-water mark", "no slot is sound"))?;
+        Ok(Some((MarkFile { file, next_serial: mark.serial + 1 }, mark)))
+    }
+
+    /// Makes a mark that promises nothing, durably.
+    pub(super) fn create(disk: &dyn Disk, path: &Path) -> io::Result<MarkFile> {
+        let fresh = path.with_extension("new");
+        let file = disk.create(&fresh)?;
+        let mut bytes = Mark::default().encode();
+        bytes.resize(SLOT * 2, 0);
+        file.write_at(0, &bytes)?;
+        file.sync_data()?;
+        disk.rename(&fresh, path)?;
+        disk.sync_dir(&path.parent().map(PathBuf::from).unwrap_or_default())?;
+        Ok(MarkFile { file, next_serial: 1 })
+    }
+
+    /// Replaces the older slot, durably.
+    pub(super) fn write(&mut self, mark: Mark) -> io::Result<()> {
+        let mark = Mark { serial: self.next_serial, ..mark };
+        self.next_serial += 1;
+        self.file.write_at((mark.serial % 2) * SLOT as u64, &mark.encode())?;
+        self.file.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::MemDisk;
+
+    #[test]
+    fn a_torn_or_rotten_slot_leaves_the_other() {
+        let disk = MemDisk::new(1);
+        let path = PathBuf::from("/d/mark");
+        let mut file = MarkFile::create(&disk, &path).unwrap();
+        for end in 1..=3 {
+            file.write(Mark { end, ..Mark::default() }).unwrap();
+        }
+        let (_, newest) = MarkFile::open(&disk, &path).unwrap().unwrap();
+        assert_eq!((newest.end, newest.serial), (3, 3));
+        disk.flip(&path, SLOT as u64 + 9, 4);
+        assert_eq!(MarkFile::open(&disk, &path).unwrap().unwrap().1.end, 2);
+        disk.flip(&path, 9, 4);
+        assert!(matches!(MarkFile::open(&disk, &path), Err(LogOpenError::Damaged { .. })));
+    }
+}
