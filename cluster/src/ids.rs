@@ -84,6 +84,10 @@ int_id! {
     LogIndex(u64)
 }
 hex_id! {
+    /// A whole cluster; made when it is initialised.
+    ClusterId
+}
+hex_id! {
     /// A tenant account.
     AccountId
 }

@@ -15,6 +15,7 @@ pub mod log;
 pub mod membership;
 pub mod metadata;
 pub mod net;
+pub mod pki;
 pub mod rng;
 pub mod sessions;
 pub mod swim;

@@ -1,6 +1,11 @@
 //! The network, as an argument: how a node listens and dials ([`Net`]), and its connections to its peers
 //! ([`PeerChannels`]).
 
+mod cut;
+mod peers;
+mod server;
+mod tokio_net;
+
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -11,6 +16,10 @@ use tonic::transport::Channel;
 
 use crate::consensus::BoxFuture;
 use crate::ids::NodeId;
+
+pub use peers::TlsPeerChannels;
+pub use server::{JoinSource, PeerGate, PeerServer, serve_peers};
+pub use tokio_net::TokioNet;
 
 /// A byte stream between two addresses.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -75,3 +84,6 @@ pub trait PeerChannels: Send + Sync + 'static {
 
 /// Peer channels, shared.
 pub type SharedPeers = Arc<dyn PeerChannels>;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+//! Connections to peers: gRPC over mutual TLS, one for each peer and purpose.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio_rustls::TlsConnector;
+use tonic::transport::{Channel, Endpoint, Uri};
+
+use super::cut::{Cut, CutSignal, Cuttable};
+use super::{PeerChannels, Purpose, SharedNet};
+use crate::clock::{Moment, SharedClock};
+use crate::ids::NodeId;
+use crate::limits;
+use crate::pki::{ALPN_PEER, NodeTls};
+
+/// A peer that does not answer the TCP and TLS handshakes in this time is not there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// A ping each way this often...
+pub(super) const PING_EVERY: Duration = Duration::from_secs(2);
+/// ...and a connection whose ping stays unanswered this long is dead: together below a lease and a half.
+pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(4);
+/// HTTP/2 may not hold back one stream below what its application-level credit allows (R10).
+pub(super) const STREAM_WINDOW: u32 = limits::MAX_GRPC_MESSAGE_BYTES as u32;
+/// Nor one connection below what the streams of many workers may carry together. Permission, not memory:
+/// receivers always drain.
+pub(super) const CONNECTION_WINDOW: u32 = 64 << 20;
+/// Repeated failures towards one peer are logged once in this time.
+const LOG_EVERY: Duration = Duration::from_secs(30);
+
+const _: () = assert!(limits::FORWARD_WINDOW_BYTES as u32 <= STREAM_WINDOW);
+const _: () = assert!(STREAM_WINDOW < CONNECTION_WINDOW);
+
+/// Channels to peers over a [`super::Net`], with an address book. Connections run on the runtime that made
+/// this (the control plane's, R18), whoever asks for them.
+pub struct TlsPeerChannels {
+    dialer: Arc<Dialer>,
+    runtime: Handle,
+    peers: Mutex<Peers>,
+}
+
+struct Dialer {
+    net: SharedNet,
+    tls: Arc<NodeTls>,
+    clock: SharedClock,
+    logged: Mutex<BTreeMap<NodeId, Moment>>,
+}
+
+#[derive(Default)]
+struct Peers {
+    addresses: BTreeMap<NodeId, String>,
+    channels: BTreeMap<(NodeId, Purpose), Open>,
+}
+
+struct Open {
+    channel: Channel,
+    _cut: Cut,
+}
+
+impl TlsPeerChannels {
+    /// No peer is known at first. Must be called inside a tokio runtime.
+    pub fn new(net: SharedNet, tls: Arc<NodeTls>, clock: SharedClock) -> Arc<Self> {
+        let dialer = Arc::new(Dialer { net, tls, clock, logged: Mutex::default() });
+        Arc::new(Self { dialer, runtime: Handle::current(), peers: Mutex::default() })
+    }
+
+    /// `peer` is at `host:port` from now on; connections to another address of it are ended.
+    pub fn set_address(&self, peer: NodeId, address: impl Into<String>) {
+        let (address, mut peers) = (address.into(), self.peers.lock());
+        if peers.addresses.get(&peer) != Some(&address) {
+            peers.close(peer);
+            peers.addresses.insert(peer, address);
+        }
+    }
+
+    /// `peer` is gone for good: forgets its address and ends its connections.
+    pub fn forget(&self, peer: NodeId) {
+        let mut peers = self.peers.lock();
+        peers.close(peer);
+        peers.addresses.remove(&peer);
+    }
+
+    /// Where `peer` is, as far as is known.
+    pub fn address(&self, peer: NodeId) -> Option<String> {
+        self.peers.lock().addresses.get(&peer).cloned()
+    }
+}
+
+impl PeerChannels for TlsPeerChannels {
+    fn channel(&self, peer: NodeId, purpose: Purpose) -> Option<Channel> {
+        let mut peers = self.peers.lock();
+        if let Some(open) = peers.channels.get(&(peer, purpose)) {
+            return Some(open.channel.clone());
+        }
+        let address = peers.addresses.get(&peer)?.clone();
+        let _runtime = self.runtime.enter();
+        let cut = Cut::new();
+        let channel = lazy_channel(self.dialer.clone(), peer, address, &cut)?;
+        peers.channels.insert((peer, purpose), Open { channel: channel.clone(), _cut: cut });
+        Some(channel)
+    }
+
+    fn reset(&self, peer: NodeId, purpose: Purpose) {
+        self.peers.lock().channels.remove(&(peer, purpose));
+    }
+}
+
+impl Peers {
+    fn close(&mut self, peer: NodeId) {
+        self.channels.retain(|(of, _), _| *of != peer);
+    }
+}
+
+fn lazy_channel(dialer: Arc<Dialer>, peer: NodeId, address: String, cut: &Cut) -> Option<Channel> {
+    // The name is for the `:authority` header only: the connector below decides where to dial.
+    let endpoint = Endpoint::from_shared(format!("http://{}", dialer.tls.server_name(peer).ok()?.to_str()))
+        .ok()?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .keep_alive_while_idle(true);
+    let cut = cut.watch();
+    let connector = tower::service_fn(move |_: Uri| {
+        let (dialer, address, cut) = (dialer.clone(), address.clone(), cut.signal());
+        async move { dialer.dial(peer, &address, cut).await.map(TokioIo::new) }
+    });
+    Some(endpoint.connect_with_connector_lazy(connector))
+}
+
+type Dialled = Cuttable<tokio_rustls::client::TlsStream<std::pin::Pin<Box<dyn super::Stream>>>>;
+
+impl Dialer {
+    async fn dial(self: Arc<Self>, peer: NodeId, address: &str, cut: CutSignal) -> io::Result<Dialled> {
+        match self.handshake(peer, address).await {
+            Ok(stream) => {
+                let log = move |error: &io::Error| self.log(peer, error);
+                Ok(Cuttable::new(stream, cut).on_error(log))
+            }
+            Err(error) => {
+                self.log(peer, &error);
+                Err(error)
+            }
+        }
+    }
+
+    async fn handshake(
+        &self,
+        peer: NodeId,
+        address: &str,
+    ) -> io::Result<tokio_rustls::client::TlsStream<std::pin::Pin<Box<dyn super::Stream>>>> {
+        let name = self.tls.server_name(peer).map_err(io::Error::other)?;
+        let tcp = self.net.connect(address).await?;
+        let stream = TlsConnector::from(self.tls.client_config()).connect(name, tcp).await?;
+        if stream.get_ref().1.alpn_protocol() != Some(ALPN_PEER) {
+            return Err(io::Error::other("the peer speaks another version of the protocol"));
+        }
+        Ok(stream)
+    }
+
+    /// The far side's refusal arrives here as an alert, after what TLS 1.3 took for a good handshake.
+    fn log(&self, peer: NodeId, error: &io::Error) {
+        let (now, mut logged) = (self.clock.now(), self.logged.lock());
+        if logged.get(&peer).is_none_or(|last| now.since(*last) >= LOG_EVERY) {
+            logged.insert(peer, now);
+            tracing::warn!(%peer, %error, "no connection to peer");
+        }
+    }
+}
