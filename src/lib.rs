@@ -1,3 +1,5 @@
 //! Rookery.
 
+pub mod cli;
+pub mod config;
 pub mod mqtt;

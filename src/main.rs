@@ -1,3 +1,7 @@
-//! The program.
-//!
-fn main() {}
+//! The program `rookery`: see [`rookery::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    rookery::cli::main()
+}

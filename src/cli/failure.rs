@@ -1,0 +1,72 @@
+//! How a command fails: one line, and an exit code that scripts can tell apart.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// Why a command did not do what it was asked to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    kind: Kind,
+    /// What happened.
+    what: String,
+    /// What to do about it.
+    hint: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// 1: the server refused, or something failed here.
+    Refused,
+    /// 2: wrong arguments or settings. (clap uses 2 for what it finds itself.)
+    Usage,
+    /// 3: no server answered, or it could not serve; nothing was done.
+    Unreachable,
+    /// 4: it may or may not have been done.
+    Unknown,
+}
+
+impl Failure {
+    /// Refused, or failed here: exit code 1.
+    pub fn refused(what: impl fmt::Display) -> Self {
+        Self { kind: Kind::Refused, what: what.to_string(), hint: None }
+    }
+
+    /// Wrong arguments or settings: exit code 2.
+    pub fn usage(what: impl fmt::Display) -> Self {
+        Self { kind: Kind::Usage, what: what.to_string(), hint: None }
+    }
+
+    /// No server that could serve, nothing done: exit code 3.
+    pub fn unreachable(what: impl fmt::Display) -> Self {
+        Self { kind: Kind::Unreachable, what: what.to_string(), hint: None }
+    }
+
+    /// Done or not, nobody knows: exit code 4.
+    pub fn unknown(what: impl fmt::Display) -> Self {
+        Self { kind: Kind::Unknown, what: what.to_string(), hint: None }
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl fmt::Display) -> Self {
+        self.hint = Some(hint.to_string());
+        self
+    }
+
+    /// The process's exit code.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self.kind {
+            Kind::Refused => 1,
+            Kind::Usage => 2,
+            Kind::Unreachable => 3,
+            Kind::Unknown => 4,
+        })
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "; {hint}"))
+    }
+}

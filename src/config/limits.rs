@@ -1,0 +1,17 @@
+//! Section `limits`.
+
+use super::error::ConfigError;
+use super::values::Values;
+
+/// Bounds that the size of the machine decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitsConfig {
+    /// `limits.connections`: of clients, on this node.
+    pub connections: usize,
+}
+
+impl LimitsConfig {
+    pub(super) fn from_values(values: &Values) -> Result<Self, ConfigError> {
+        Ok(Self { connections: values.integer("limits.connections")? as usize })
+    }
+}
