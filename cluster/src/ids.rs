@@ -100,10 +100,6 @@ hex_id! {
     BrokerId
 }
 hex_id! {
-    /// A cluster: nodes of another one are never talked to.
-    ClusterId
-}
-hex_id! {
     /// Made by whoever first sends a write; a retry carries the same one and gets the same outcome.
     RequestId
 }
