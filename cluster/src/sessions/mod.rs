@@ -1,1 +1,35 @@
-//! Placeholder.
+//! One session shard's replicated state (PURE): which node and epoch serves each client ID (P3), who waits
+//! to take it over, and which lives of nodes are known to have ended.
+//!
+//! [`ShardState::apply`] takes a [`Command`] that a quorum has committed, and gives an [`Outcome`] for whoever
+//! proposed it and [`Effect`]s for the shard leader's driver. Everything that the driver must go on sending
+//! until it is done (R4) is also in [`ShardView`], so that a new leader starts from the state alone.
+//!
+//! A file a verb: `claim`, `release`, `expire`, `tick`.
+
+mod claim;
+mod command;
+mod expire;
+mod machine;
+mod release;
+mod snapshot;
+mod state;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tests_random;
+mod tick;
+
+pub use command::{ClaimKey, Claimant, Command, Effect, Outcome, Refusal};
+pub use machine::{Machine, Observer};
+pub use state::{Held, Revocation, ShardState, ShardView};
+
+/// Takeovers of one client ID that may come at once, before the rate counts (R5).
+pub const TAKEOVER_BURST: u32 = 50;
+/// Shard time in which one more takeover of a client ID is allowed, milliseconds (R5).
+pub const TAKEOVER_REFILL_MILLIS: u64 = 100;
+/// Claimants that lost, remembered per client while its record lives, so that a late copy of their claim is
+/// not taken for a newer one.
+pub const GONE_MEMORY: usize = 8;
+/// Records looked at per command while claims of ended lives are being removed.
+pub const SWEEP_STEP: usize = 64;

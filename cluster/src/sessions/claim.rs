@@ -1,0 +1,88 @@
+//! Claim: the verb that grants, or makes wait.
+
+use super::state::{Bucket, Held, Record, Revocation, Wish};
+use super::{ClaimKey, Effect, Outcome, Refusal, ShardState, TAKEOVER_BURST, TAKEOVER_REFILL_MILLIS};
+use crate::ids::{Incarnation, NodeLife};
+
+impl ShardState {
+    pub(super) fn claim(&mut self, key: ClaimKey, wish: Wish, out: &mut Vec<Effect>) -> Outcome {
+        let by = wish.by;
+        if self.has_ended(by.life) {
+            return Outcome::Refused(Refusal::Expired);
+        }
+        self.end_earlier_lives(by.life, out);
+        let Some(record) = self.records.get(&key) else {
+            return self.grant_free(key, wish);
+        };
+        if record.held.wish.by == by {
+            return Outcome::Granted { epoch: record.held.epoch, session_present: false };
+        }
+        if record.waiting.is_some_and(|w| w.by == by) {
+            return Outcome::Waiting { holder: record.held.wish.by };
+        }
+        if record.gone.contains(&by) {
+            return Outcome::Refused(Refusal::Superseded);
+        }
+        let holder = record.held.wish.by.life;
+        if self.has_ended(holder) {
+            self.discount(holder);
+            return self.grant_free(key, wish);
+        }
+        if !self.may_take_over(&key) {
+            return Outcome::Refused(Refusal::TooFast);
+        }
+        self.wait(key, wish, out)
+    }
+
+    /// A node registers its life in group 0 before it claims, and that ended all earlier ones (R3): the shard
+    /// need not wait to be told.
+    fn end_earlier_lives(&mut self, life: NodeLife, out: &mut Vec<Effect>) {
+        if let Some(earlier) = life.incarnation.0.checked_sub(1) {
+            self.expire(NodeLife { incarnation: Incarnation(earlier), ..life }, out);
+        }
+    }
+
+    fn grant_free(&mut self, key: ClaimKey, wish: Wish) -> Outcome {
+        let epoch = self.next_epoch();
+        self.count(wish.by.life);
+        self.records.insert(key, Record { held: Held { wish, epoch }, waiting: None, gone: Vec::new() });
+        Outcome::Granted { epoch, session_present: false }
+    }
+
+    /// Makes `wish` the one that waits; log order decides between rivals.
+    fn wait(&mut self, key: ClaimKey, wish: Wish, out: &mut Vec<Effect>) -> Outcome {
+        let Some(record) = self.records.get_mut(&key) else { return self.grant_free(key, wish) };
+        let Held { wish: Wish { by: holder, .. }, epoch } = record.held;
+        let replaced = record.waiting.replace(wish);
+        match replaced {
+            Some(old) => {
+                record.lost(old.by);
+                out.push(Effect::Refuse { key: key.clone(), to: old.by, why: Refusal::Superseded });
+                self.discount(old.by.life);
+            }
+            None => out.push(Effect::Revoke { key: key.clone(), holder, epoch }),
+        }
+        self.count(wish.by.life);
+        self.pending.insert(key, Revocation { holder, epoch, next: wish.by });
+        Outcome::Waiting { holder }
+    }
+
+    /// Takes one token of the client's takeover allowance, if there is one.
+    fn may_take_over(&mut self, key: &ClaimKey) -> bool {
+        let now = self.time;
+        let bucket = self.buckets.entry(key.clone()).or_insert(Bucket { tokens: TAKEOVER_BURST, filled: now });
+        bucket.refill(now);
+        let allowed = bucket.tokens > 0;
+        bucket.tokens = bucket.tokens.saturating_sub(1);
+        allowed
+    }
+}
+
+impl Bucket {
+    /// Adds what shard time up to `now` allows.
+    pub(super) fn refill(&mut self, now: u64) {
+        let steps = now.saturating_sub(self.filled) / TAKEOVER_REFILL_MILLIS;
+        self.filled += steps * TAKEOVER_REFILL_MILLIS;
+        self.tokens = u32::try_from(steps).unwrap_or(u32::MAX).saturating_add(self.tokens).min(TAKEOVER_BURST);
+    }
+}

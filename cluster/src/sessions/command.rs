@@ -1,0 +1,191 @@
+//! What is proposed to a shard, and what comes back.
+//!
+//! Bytes are one version byte, then postcard. Variants and fields are only ever appended.
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::consensus::UnknownCommand;
+use crate::ids::{BrokerId, ClientId, Epoch, NodeLife, Nonce};
+
+/// Version of commands and outcomes that this binary writes.
+const VERSION: u8 = 1;
+
+/// What is claimed: a client ID within a broker.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ClaimKey {
+    /// The broker.
+    pub broker: BrokerId,
+    /// The client.
+    pub client: ClientId,
+}
+
+/// Who claims: one connection of one life of a node (R5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Claimant {
+    /// The node and its incarnation.
+    pub life: NodeLife,
+    /// The connection.
+    pub nonce: Nonce,
+}
+
+/// A change of one shard's state.
+///
+/// No command carries a request ID: each is idempotent by what it names. A claim and its release name the
+/// connection, an expiry the life, a tick the reading of one node's clock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// `by` wants to be the one that serves `key`.
+    Claim {
+        /// The client.
+        key: ClaimKey,
+        /// The connection.
+        by: Claimant,
+        /// CONNECT's Clean Start.
+        clean_start: bool,
+        /// Session expiry, seconds.
+        session_expiry: u32,
+    },
+    /// `by`, which was granted `epoch`, no longer serves `key`.
+    Release {
+        /// The client.
+        key: ClaimKey,
+        /// The connection.
+        by: Claimant,
+        /// What it was granted.
+        epoch: Epoch,
+    },
+    /// The connection `by` is gone, whether its claim waits or was granted in the meantime.
+    Abandon {
+        /// The client.
+        key: ClaimKey,
+        /// The connection.
+        by: Claimant,
+    },
+    /// Group 0 has committed that this life and all earlier ones of the node have ended.
+    Expire {
+        /// The last life that ended.
+        life: NodeLife,
+    },
+    /// The leader's monotonic clock, milliseconds. Shard time advances by the difference of two readings of
+    /// the same life, so a repeated or reordered tick adds nothing (R16).
+    Tick {
+        /// Whose clock.
+        by: NodeLife,
+        /// Its reading.
+        millis: u64,
+    },
+}
+
+/// What a command did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// The claimant serves the client.
+    Granted {
+        /// Larger than every epoch that this client had before.
+        epoch: Epoch,
+        /// Whether a session is there to go on with.
+        session_present: bool,
+    },
+    /// The claimant is next, once `holder` has released or its life has ended.
+    Waiting {
+        /// Who holds the claim.
+        holder: Claimant,
+    },
+    /// The claimant does not get the claim.
+    Refused(Refusal),
+    /// Done, or nothing to do.
+    Done,
+}
+
+/// Why a claim was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Refusal {
+    /// A newer claim replaced it.
+    Superseded,
+    /// Takeovers of this client come too fast.
+    TooFast,
+    /// The claimant's life has ended.
+    Expired,
+}
+
+/// What the leader's driver should do at once. Losing one costs time, never safety: revocations are in
+/// [`super::ShardView`] until done, and a waiting claimant asks again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Tell the holder to stop and release.
+    Revoke {
+        /// The client.
+        key: ClaimKey,
+        /// Who holds it.
+        holder: Claimant,
+        /// Under which epoch.
+        epoch: Epoch,
+    },
+    /// Tell a claimant that waited that it now serves.
+    Grant {
+        /// The client.
+        key: ClaimKey,
+        /// Who got it.
+        to: Claimant,
+        /// Under which epoch.
+        epoch: Epoch,
+        /// Whether a session is there to go on with.
+        session_present: bool,
+    },
+    /// Tell a claimant that waited that it will not.
+    Refuse {
+        /// The client.
+        key: ClaimKey,
+        /// Who is refused.
+        to: Claimant,
+        /// Why.
+        why: Refusal,
+    },
+}
+
+impl Command {
+    /// As bytes for the log.
+    pub fn encode(&self) -> Bytes {
+        encode(VERSION, self)
+    }
+
+    /// From bytes of the log.
+    pub fn decode(bytes: &[u8]) -> Result<Self, UnknownCommand> {
+        decode(VERSION, bytes, "shard command")
+    }
+}
+
+impl Outcome {
+    /// As bytes for the proposer.
+    pub fn encode(&self) -> Bytes {
+        encode(VERSION, self)
+    }
+
+    /// From what the shard answered.
+    pub fn decode(bytes: &[u8]) -> Result<Self, UnknownCommand> {
+        decode(VERSION, bytes, "shard outcome")
+    }
+}
+
+/// A version byte, then postcard.
+pub(super) fn encode<T: Serialize>(version: u8, body: &T) -> Bytes {
+    // Writing to a growing vector has no way to fail; the types hold nothing that postcard refuses.
+    postcard::to_extend(body, vec![version]).map(Bytes::from).unwrap_or_default()
+}
+
+/// The inverse of [`encode`]; bytes left over are an error.
+pub(super) fn decode<T: DeserializeOwned>(version: u8, bytes: &[u8], what: &str) -> Result<T, UnknownCommand> {
+    let Some((&first, body)) = bytes.split_first() else {
+        return Err(UnknownCommand(format!("{what}: empty")));
+    };
+    if first != version {
+        return Err(UnknownCommand(format!("{what}: version {first}")));
+    }
+    match postcard::take_from_bytes(body) {
+        Ok((value, [])) => Ok(value),
+        Ok((_, left)) => Err(UnknownCommand(format!("{what}: {} bytes too many", left.len()))),
+        Err(error) => Err(UnknownCommand(format!("{what}: {error}"))),
+    }
+}

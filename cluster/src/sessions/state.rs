@@ -1,0 +1,204 @@
+//! The state of a shard and what others see of it.
+
+use std::collections::BTreeMap;
+
+use imbl::OrdMap;
+use serde::{Deserialize, Serialize};
+
+use super::{ClaimKey, Claimant, Command, Effect, GONE_MEMORY, Outcome, SWEEP_STEP};
+use crate::ids::{Epoch, Incarnation, NodeId, NodeLife};
+
+/// One shard. Call [`ShardState::apply`] for each committed command, in log order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShardState {
+    /// The last epoch given to anyone. One counter for the shard, so that a client's epochs rise even if its
+    /// record was gone in between. (The log index would not do: one entry carries many commands.)
+    pub(super) last_epoch: Epoch,
+    /// Shard time, milliseconds: the sum of what committed ticks added.
+    pub(super) time: u64,
+    /// Whose clock was read last, and its reading.
+    pub(super) ticker: Option<(NodeLife, u64)>,
+    /// Claims of these incarnations and earlier ones are free by comparison (R3).
+    pub(super) expired: OrdMap<NodeId, Incarnation>,
+    /// Every client that somebody serves.
+    pub(super) records: BTreeMap<ClaimKey, Record>,
+    /// Takeover allowances that are not full.
+    pub(super) buckets: BTreeMap<ClaimKey, Bucket>,
+    /// Where the removal of claims of ended lives goes on.
+    pub(super) sweep: Option<Sweep>,
+    /// What is to be revoked: the records with a waiting claimant. Derived from `records`.
+    pub(super) pending: OrdMap<ClaimKey, Revocation>,
+    /// How many claims, held or waiting, each life has. Derived from `records`.
+    pub(super) lives: OrdMap<NodeLife, u64>,
+}
+
+/// A client's claim.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    pub(super) held: Held,
+    pub(super) waiting: Option<Wish>,
+    /// Claimants that lost, oldest first.
+    pub(super) gone: Vec<Claimant>,
+}
+
+impl Record {
+    /// Remembers that `who` lost, forgetting the oldest beyond [`GONE_MEMORY`].
+    pub(super) fn lost(&mut self, who: Claimant) {
+        if self.gone.len() == GONE_MEMORY {
+            self.gone.remove(0);
+        }
+        self.gone.push(who);
+    }
+}
+
+/// A granted claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// What was asked for, and by whom.
+    pub wish: Wish,
+    /// Under which epoch it was granted.
+    pub epoch: Epoch,
+}
+
+/// A claim as it was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wish {
+    /// The connection.
+    pub by: Claimant,
+    /// CONNECT's Clean Start.
+    pub clean_start: bool,
+    /// Session expiry, seconds.
+    pub session_expiry: u32,
+}
+
+/// What is left of a client's takeover allowance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Bucket {
+    pub(super) tokens: u32,
+    /// Shard time up to which refills were added.
+    pub(super) filled: u64,
+}
+
+/// A walk over all records, [`SWEEP_STEP`] a command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Sweep {
+    /// The last record looked at.
+    pub(super) after: Option<ClaimKey>,
+}
+
+/// A holder that must be told to release, again and again until it has (R4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Revocation {
+    /// Who holds the claim.
+    pub holder: Claimant,
+    /// Under which epoch.
+    pub epoch: Epoch,
+    /// Who waits for it.
+    pub next: Claimant,
+}
+
+/// What the drivers see of a shard: cheap to clone, as of one log index.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShardView {
+    /// What is to be revoked.
+    pub pending: OrdMap<ClaimKey, Revocation>,
+    /// The lives that claims name, with how many; lives that ended stay until their claims were removed.
+    pub lives: OrdMap<NodeLife, u64>,
+    /// Up to which incarnation the shard knows each node's lives to have ended.
+    pub expired: OrdMap<NodeId, Incarnation>,
+    /// Whether something waits for shard time or for the sweep: the leader proposes ticks while it does.
+    pub wants_ticks: bool,
+}
+
+impl ShardView {
+    /// Whether the shard knows that `life` has ended.
+    pub fn has_ended(&self, life: NodeLife) -> bool {
+        self.expired.get(&life.node).is_some_and(|last| life.incarnation <= *last)
+    }
+}
+
+impl ShardState {
+    /// Applies one committed command. Effects are added to `out`.
+    pub fn apply(&mut self, command: Command, out: &mut Vec<Effect>) -> Outcome {
+        let outcome = match command {
+            Command::Claim { key, by, clean_start, session_expiry } => {
+                self.claim(key, Wish { by, clean_start, session_expiry }, out)
+            }
+            Command::Release { key, by, epoch } => self.release(&key, by, Some(epoch), out),
+            Command::Abandon { key, by } => self.release(&key, by, None, out),
+            Command::Expire { life } => self.expire(life, out),
+            Command::Tick { by, millis } => self.tick(by, millis),
+        };
+        self.sweep_step();
+        outcome
+    }
+
+    /// What the drivers see.
+    pub fn view(&self) -> ShardView {
+        ShardView {
+            pending: self.pending.clone(),
+            lives: self.lives.clone(),
+            expired: self.expired.clone(),
+            wants_ticks: !self.buckets.is_empty() || self.sweep.is_some(),
+        }
+    }
+
+    /// Who serves a client, if anyone does whose life has not ended.
+    pub fn holder(&self, key: &ClaimKey) -> Option<Held> {
+        self.records.get(key).map(|r| r.held).filter(|held| !self.has_ended(held.wish.by.life))
+    }
+
+    /// How many clients are served, counting those of ended lives that are not removed yet.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether no client is served.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    pub(super) fn has_ended(&self, life: NodeLife) -> bool {
+        self.expired.get(&life.node).is_some_and(|last| life.incarnation <= *last)
+    }
+
+    pub(super) fn next_epoch(&mut self) -> Epoch {
+        self.last_epoch = Epoch(self.last_epoch.0 + 1);
+        self.last_epoch
+    }
+
+    pub(super) fn count(&mut self, life: NodeLife) {
+        *self.lives.entry(life).or_insert(0) += 1;
+    }
+
+    pub(super) fn discount(&mut self, life: NodeLife) {
+        if let Some(left) = self.lives.get_mut(&life) {
+            *left -= 1;
+            if *left == 0 {
+                self.lives.remove(&life);
+            }
+        }
+    }
+
+    /// Removes claims of ended lives among the next few records: memory only, they were free before.
+    fn sweep_step(&mut self) {
+        let Some(Sweep { after }) = self.sweep.take() else { return };
+        let from = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        let seen: Vec<ClaimKey> = self
+            .records
+            .range((from, std::ops::Bound::Unbounded))
+            .take(SWEEP_STEP)
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in &seen {
+            let Some(life) = self.records.get(key).map(|r| r.held.wish.by.life) else { continue };
+            if self.has_ended(life) {
+                self.records.remove(key);
+                self.discount(life);
+            }
+        }
+        if seen.len() == SWEEP_STEP {
+            self.sweep = Some(Sweep { after: seen.last().cloned() });
+        }
+    }
+}
