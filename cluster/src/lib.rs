@@ -3,19 +3,23 @@
 //!
 //! Rooms marked PURE take inputs and return outputs; they touch no socket, clock, disk, thread or lock.
 
+pub mod claims;
 pub mod clock;
 pub mod consensus;
+pub mod control;
 pub mod disk;
 pub mod forward;
 pub mod handle;
 pub mod ids;
 pub mod interest;
+pub mod leases;
 pub mod limits;
 pub mod log;
 pub mod membership;
 pub mod metadata;
 pub mod net;
 pub mod pki;
+pub mod placement;
 pub mod rng;
 pub mod sessions;
 pub mod swim;

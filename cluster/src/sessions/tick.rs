@@ -5,7 +5,8 @@ use crate::ids::NodeLife;
 
 impl ShardState {
     /// Takes a reading of `by`'s clock. The first reading of another life adds nothing, since clocks of two
-    /// nodes do not compare: at a change of leader, shard time stands still for one tick.
+    /// nodes do not compare: at a change of leader, shard time stands still for one tick. It stands still too
+    /// while nothing waits for it, and then the last reading is void.
     pub(super) fn tick(&mut self, by: NodeLife, millis: u64) -> Outcome {
         match &mut self.ticker {
             Some((last_by, last)) if *last_by == by => {
@@ -19,6 +20,9 @@ impl ShardState {
             bucket.refill(now);
             bucket.tokens < TAKEOVER_BURST
         });
+        if self.buckets.is_empty() {
+            self.ticker = None;
+        }
         Outcome::Done
     }
 }

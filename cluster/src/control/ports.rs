@@ -1,0 +1,109 @@
+//! The traits between drivers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::consensus::{BoxFuture, ProposeError};
+use crate::ids::{BrokerId, Epoch, GroupId, LogIndex, NodeId, NodeLife};
+use crate::leases::Verdict;
+use crate::sessions::{ClaimKey, Claimant, Refusal};
+
+/// What leases, claims and placement need of the metadata. Reads are of this node's applied state.
+pub trait MetaPort: Send + Sync + 'static {
+    /// The shard that a client belongs to (R6).
+    fn group_of(&self, broker: BrokerId, client: &str) -> GroupId;
+    /// The live set: each life whose lease has not expired in group 0.
+    fn live(&self) -> Vec<NodeLife>;
+    /// Whether group 0 has committed that `life` ended: by expiry, or by a later life of its node.
+    fn has_ended(&self, life: NodeLife) -> bool;
+    /// The last index of group 0 applied here.
+    fn applied(&self) -> LogIndex;
+    /// Resolves once an index after `seen` is applied here.
+    fn changed(&self, seen: LogIndex) -> BoxFuture<'_, ()>;
+    /// Registers a new life of this node, which ends all earlier ones (R3).
+    fn register(&self) -> BoxFuture<'_, Result<NodeLife, ProposeError>>;
+    /// As the leader of group 0 in `term`: from here on no leader of an earlier term ends a life. A proposal to
+    /// end one may be forwarded late, and would else end a lease that the new leader has renewed.
+    fn lead_leases(&self, term: u64) -> BoxFuture<'_, Result<(), ProposeError>>;
+    /// Ends `life`: as the leader of group 0 in the term given, or without one as the node itself, which
+    /// serves no more.
+    fn expire(&self, life: NodeLife, term: Option<u64>) -> BoxFuture<'_, Result<(), ProposeError>>;
+}
+
+/// The metadata, shared.
+pub type SharedMeta = Arc<dyn MetaPort>;
+
+/// What a shard's leader tells a node about one of its connections' claims.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// The connection.
+    pub to: Claimant,
+    /// The client.
+    pub key: ClaimKey,
+    /// What happened.
+    pub kind: NoticeKind,
+}
+
+/// What happened to a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoticeKind {
+    /// The connection, which waited, serves now.
+    Granted {
+        /// Under this epoch.
+        epoch: Epoch,
+        /// Whether a session is there to go on with.
+        session_present: bool,
+    },
+    /// The connection must stop and release.
+    Revoked {
+        /// The epoch it serves under.
+        epoch: Epoch,
+    },
+    /// The connection, which waited, does not get the claim.
+    Refused(Refusal),
+}
+
+/// Takes notices for this node's connections.
+pub trait Notices: Send + Sync + 'static {
+    /// Must not wait.
+    fn notices(&self, notices: Vec<Notice>);
+}
+
+/// Calls to other nodes.
+pub trait ControlClient: Send + Sync + 'static {
+    /// Asks `leader` to renew the lease of `life`, a life of this node.
+    fn renew(&self, leader: NodeId, life: NodeLife) -> BoxFuture<'_, Result<Verdict, ControlError>>;
+    /// Hands notices to a node.
+    fn notify(&self, to: NodeId, notices: Vec<Notice>) -> BoxFuture<'_, Result<(), ControlError>>;
+    /// Tells the metadata leader of a life that does not carry out a revocation.
+    fn report_stuck(&self, leader: NodeId, life: NodeLife) -> BoxFuture<'_, Result<(), ControlError>>;
+    /// Resolves with the life of `node` that acts by the metadata up to `index`.
+    fn wait_applied(
+        &self,
+        node: NodeId,
+        index: LogIndex,
+        within: Duration,
+    ) -> BoxFuture<'_, Result<NodeLife, ControlError>>;
+}
+
+/// Calls to other nodes, shared.
+pub type SharedControl = Arc<dyn ControlClient>;
+
+/// A call to another node failed; whether it took effect is not known.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ControlError {
+    /// No address or no connection.
+    #[error("the node cannot be reached")]
+    Unreachable,
+    /// The far side refused, or answered what makes no sense.
+    #[error("the node answered: {0}")]
+    Status(String),
+}
+
+/// The workers' part of [`ControlService`]'s answer that a metadata index is in force on this node (P2).
+///
+/// [`ControlService`]: super::ControlService
+pub trait AppliedPort: Send + Sync + 'static {
+    /// Resolves when every worker acts by the metadata of `index`, which this node has applied.
+    fn workers_applied(&self, index: LogIndex) -> BoxFuture<'_, ()>;
+}
