@@ -3,12 +3,16 @@
 
 mod everywhere;
 mod grpc;
+mod metadata;
 mod ports;
 mod service;
 
 pub use everywhere::{NotEverywhere, await_everywhere};
 pub use grpc::GrpcControl;
-pub use ports::{AppliedPort, ControlClient, ControlError, MetaPort, Notice, NoticeKind, Notices, SharedControl, SharedMeta};
+pub use metadata::NodeMetadata;
+pub use ports::{
+    AppliedPort, ControlClient, ControlError, MetaPort, Notice, NoticeKind, Notices, SharedControl, SharedMeta,
+};
 pub use service::ControlService;
 
 /// Bytes of notices in one message to a node: small against `limits::MAX_GRPC_MESSAGE_BYTES`.

@@ -62,6 +62,8 @@ fn run(state: &mut State, cx: Cx, body: &Body) -> Answer {
         Body::AddNode { .. } | Body::SetNodeKey { .. } | Body::RemoveNode { .. } => nodes::run(state, cx, body),
         Body::RegisterIncarnation { node, incarnation, card } => nodes::register(state, cx, *node, *incarnation, card),
         Body::ExpireLease { life } => nodes::expire(state, cx, *life),
+        Body::LeadLeases { term } => nodes::lead_leases(state, *term),
+        Body::ExpireLeaseInTerm { life, term } => nodes::expire_in_term(state, cx, *life, *term),
         Body::SetReplicas { groups } => placement::set_replicas(state, cx, groups),
     }
 }

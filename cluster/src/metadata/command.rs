@@ -151,7 +151,8 @@ pub enum CommandBody {
         incarnation: Incarnation,
         card: NodeCard,
     },
-    /// Frees the claims of that life (R2: only after a full lease without renewal).
+    /// Frees the claims of that life: proposed by that node itself when it serves no more. The leader proposes
+    /// [`CommandBody::ExpireLeaseInTerm`].
     ExpireLease {
         life: NodeLife,
     },
@@ -162,6 +163,16 @@ pub enum CommandBody {
     /// Sets who should hold each group named; the others stay. Group 0 is the wish for the metadata voters.
     SetReplicas {
         groups: Vec<(GroupId, Vec<NodeId>)>,
+    },
+    /// The leader of `term` has begun to grant leases: leaders of earlier terms expire none any more. (Their
+    /// proposals may be forwarded late, and would end a lease that the new leader has renewed: R2.)
+    LeadLeases {
+        term: u64,
+    },
+    /// Frees the claims of that life (R2: only after a full lease without renewal), as the leader of `term`.
+    ExpireLeaseInTerm {
+        life: NodeLife,
+        term: u64,
     },
 }
 

@@ -112,6 +112,8 @@ pub(super) struct Nodes {
     pub(super) records: OrdMap<NodeId, Arc<NodeRecord>>,
     /// The highest id ever given.
     last: NodeId,
+    /// The newest term whose leader grants and expires leases.
+    lease_term: u64,
 }
 
 impl State {
@@ -239,6 +241,19 @@ pub(super) fn expire(state: &mut State, cx: Cx, life: NodeLife) -> Answer {
     Ok(Outcome::Done)
 }
 
+pub(super) fn lead_leases(state: &mut State, term: u64) -> Answer {
+    if term < state.nodes.lease_term {
+        return Err(Refused::precondition(format!("a leader of term {} grants the leases", state.nodes.lease_term)));
+    }
+    state.nodes.lease_term = term;
+    Ok(Outcome::Done)
+}
+
+pub(super) fn expire_in_term(state: &mut State, cx: Cx, life: NodeLife, term: u64) -> Answer {
+    lead_leases(state, term)?;
+    expire(state, cx, life)
+}
+
 fn remove(state: &mut State, cx: Cx, node: NodeId) -> Answer {
     let record = existing(state, node)?;
     let name = &record.name;
@@ -282,4 +297,26 @@ fn check_card(card: &NodeCard) -> Result<(), Refused> {
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::LogIndex;
+    use crate::metadata::RefusedKind;
+
+    #[test]
+    fn only_the_newest_leader_expires_leases() {
+        let mut state = State::default();
+        let cx = Cx { index: LogIndex(1), at: UnixMillis(0) };
+        add(&mut state, cx, "a", [1; 32], None, true).unwrap();
+        let life = NodeLife { node: NodeId(1), incarnation: Incarnation(1) };
+        register(&mut state, cx, life.node, life.incarnation, &NodeCard::default()).unwrap();
+        assert_eq!(lead_leases(&mut state, 3), Ok(Outcome::Done));
+        let late = expire_in_term(&mut state, cx, life, 2);
+        assert_eq!(late.map_err(|r| r.kind), Err(RefusedKind::Precondition));
+        assert!(!state.is_expired(life));
+        assert_eq!(expire_in_term(&mut state, cx, life, 3), Ok(Outcome::Done));
+        assert!(state.is_expired(life));
+    }
 }

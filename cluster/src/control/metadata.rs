@@ -1,0 +1,86 @@
+//! The metadata handle as the port that leases and claims use.
+
+use futures_util::FutureExt;
+
+use super::MetaPort;
+use crate::consensus::{BoxFuture, ProposeError};
+use crate::ids::{BrokerId, GroupId, Incarnation, LogIndex, NodeId, NodeLife};
+use crate::metadata::{CommandBody, Metadata, NodeCard, Outcome};
+
+/// [`MetaPort`] on the real metadata, for one node.
+pub struct NodeMetadata {
+    metadata: Metadata,
+    node: NodeId,
+    card: NodeCard,
+}
+
+impl NodeMetadata {
+    /// For `node`, which registers with `card`.
+    pub fn new(metadata: Metadata, node: NodeId, card: NodeCard) -> Self {
+        Self { metadata, node, card }
+    }
+
+    async fn propose(&self, body: CommandBody) -> Result<(), ProposeError> {
+        match self.metadata.propose(body).await? {
+            (_, Outcome::Refused(refused)) => {
+                tracing::info!(%refused, "the metadata group refused");
+                Err(ProposeError::Unavailable)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl MetaPort for NodeMetadata {
+    fn group_of(&self, broker: BrokerId, client: &str) -> GroupId {
+        self.metadata.view().group_of_client(broker, client)
+    }
+
+    fn live(&self) -> Vec<NodeLife> {
+        let view = self.metadata.view();
+        view.live_set().iter().map(|(node, incarnation)| NodeLife { node: *node, incarnation: *incarnation }).collect()
+    }
+
+    fn has_ended(&self, life: NodeLife) -> bool {
+        self.metadata.view().is_expired(life)
+    }
+
+    fn applied(&self) -> LogIndex {
+        self.metadata.view().applied()
+    }
+
+    fn changed(&self, seen: LogIndex) -> BoxFuture<'_, ()> {
+        let mut watch = self.metadata.watch();
+        async move {
+            if watch.wait_for(|state| state.applied() > seen).await.is_err() {
+                // The state machine is gone: nothing will ever change.
+                std::future::pending().await
+            }
+        }
+        .boxed()
+    }
+
+    fn register(&self) -> BoxFuture<'_, Result<NodeLife, ProposeError>> {
+        async move {
+            let view = self.metadata.read().await?;
+            let last = view.node(self.node).map_or(Incarnation(0), |record| record.incarnation);
+            let incarnation = Incarnation(last.0 + 1);
+            let card = self.card.clone();
+            self.propose(CommandBody::RegisterIncarnation { node: self.node, incarnation, card }).await?;
+            Ok(NodeLife { node: self.node, incarnation })
+        }
+        .boxed()
+    }
+
+    fn lead_leases(&self, term: u64) -> BoxFuture<'_, Result<(), ProposeError>> {
+        self.propose(CommandBody::LeadLeases { term }).boxed()
+    }
+
+    fn expire(&self, life: NodeLife, term: Option<u64>) -> BoxFuture<'_, Result<(), ProposeError>> {
+        let body = match term {
+            Some(term) => CommandBody::ExpireLeaseInTerm { life, term },
+            None => CommandBody::ExpireLease { life },
+        };
+        self.propose(body).boxed()
+    }
+}
