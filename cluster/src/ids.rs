@@ -117,7 +117,7 @@ impl GroupId {
 pub type ClientId = Arc<str>;
 
 /// One life of one node: what a lease, a claim or a stream belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NodeLife {
     /// The node.
     pub node: NodeId,
