@@ -45,3 +45,6 @@ pub use unsubscribe::{Unsuback, Unsubscribe};
 pub const MAX_PACKET: usize = 5 + MAX_REMAINING;
 /// Largest remaining length, and largest variable byte integer (1.5.5).
 pub const MAX_REMAINING: usize = 268_435_455;
+
+#[cfg(test)]
+mod tests;
