@@ -209,6 +209,12 @@ impl MemDisk {
         self.state.lock().fail_sync_in = Some(syncs);
     }
 
+    /// Takes back the faults that were announced and have not happened.
+    pub fn heal(&self) {
+        let mut state = self.state.lock();
+        (state.power_fails_in, state.fail_sync_in) = (None, None);
+    }
+
     /// Room on the disk, bytes; a write that needs more fails with `StorageFull`. `None`: no bound.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.state.lock().capacity = bytes;

@@ -28,7 +28,7 @@ struct Inner {
 
 /// One change of a log.
 #[derive(Clone, Debug)]
-pub(super) enum Op {
+pub(in crate::log) enum Op {
     Append(Vec<(LogIndex, Bytes)>),
     Vote(Bytes),
     Truncate(Option<LogIndex>),
@@ -37,7 +37,7 @@ pub(super) enum Op {
 
 /// What a log holds: the plainest form, which the other logs are tested against.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Content {
+pub(in crate::log) struct Content {
     vote: Option<Bytes>,
     committed: Option<LogIndex>,
     purged: Option<(LogIndex, Bytes)>,
@@ -47,7 +47,7 @@ pub(super) struct Content {
 }
 
 impl Content {
-    pub(super) fn state(&self) -> LogState {
+    pub(in crate::log) fn state(&self) -> LogState {
         LogState {
             vote: self.vote.clone(),
             committed: self.committed,
@@ -56,13 +56,13 @@ impl Content {
         }
     }
 
-    pub(super) fn read(&self, from: LogIndex, to: LogIndex) -> Vec<(LogIndex, Bytes)> {
+    pub(in crate::log) fn read(&self, from: LogIndex, to: LogIndex) -> Vec<(LogIndex, Bytes)> {
         let numbered = (self.first..).zip(&self.entries);
         let wanted = numbered.filter(|(i, _)| (from.0..to.0).contains(i));
         wanted.map(|(i, bytes)| (LogIndex(i), bytes.clone())).collect()
     }
 
-    pub(super) fn apply(&mut self, op: &Op) -> io::Result<()> {
+    pub(in crate::log) fn apply(&mut self, op: &Op) -> io::Result<()> {
         match op {
             Op::Append(entries) => return self.append(entries),
             Op::Vote(vote) => self.vote = Some(vote.clone()),

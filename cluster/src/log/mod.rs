@@ -2,6 +2,7 @@
 
 mod mem;
 mod open_error;
+mod segment;
 mod sled_log;
 #[cfg(test)]
 mod suite;
@@ -15,6 +16,7 @@ use crate::ids::LogIndex;
 
 pub use mem::MemLog;
 pub use open_error::LogOpenError;
+pub use segment::{SegmentLog, SegmentLogConfig, SegmentLogStats};
 pub use sled_log::{SledLog, SledLogConfig};
 
 /// Told once, in the order of the calls, when what was appended or saved is on disk (fdatasync), or why not.
