@@ -1,0 +1,46 @@
+//! The gRPC service that peers call.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::Stream;
+use rookery_proto::forward::forward_server::{Forward, ForwardServer};
+use rookery_proto::forward::{DataReply, DataRequest, InterestReply, InterestRequest};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::driver::Inner;
+use super::{data_in, interest_in};
+use crate::limits;
+
+/// The service to add to the server for peers.
+pub type Service = ForwardServer<Door>;
+
+/// Takes calls to the driver.
+pub struct Door(Arc<Inner>);
+
+pub(super) fn service(inner: Arc<Inner>) -> Service {
+    ForwardServer::new(Door(inner))
+        .max_decoding_message_size(limits::MAX_GRPC_MESSAGE_BYTES)
+        .max_encoding_message_size(limits::MAX_GRPC_MESSAGE_BYTES)
+}
+
+type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Forward for Door {
+    type DataStream = Replies<DataReply>;
+    type InterestStream = Replies<InterestReply>;
+
+    async fn data(&self, request: Request<Streaming<DataRequest>>) -> Result<Response<Self::DataStream>, Status> {
+        let replies = data_in::serve(Arc::clone(&self.0), request).await?;
+        Ok(Response::new(Box::pin(replies)))
+    }
+
+    async fn interest(
+        &self,
+        request: Request<Streaming<InterestRequest>>,
+    ) -> Result<Response<Self::InterestStream>, Status> {
+        let replies = interest_in::serve(Arc::clone(&self.0), request).await?;
+        Ok(Response::new(Box::pin(replies)))
+    }
+}

@@ -1,0 +1,179 @@
+//! Between the messages of `forward.proto` and this crate's types. Bodies are passed on, never copied.
+
+use std::collections::BTreeMap;
+
+use rookery_proto::forward as proto;
+use tonic::Status;
+
+use super::outbox::{Batch, Reply};
+use crate::handle::Run;
+use crate::ids::{BrokerId, Incarnation, NodeId, NodeLife};
+use crate::interest::{Content, Interest, Interests, Message};
+
+/// The version of the messages that this binary speaks.
+pub(super) const VERSION: u32 = 1;
+/// Filters in one part of an interest message, bytes: far below `limits::MAX_GRPC_MESSAGE_BYTES`, whatever the
+/// last filter's length.
+const PART_BYTES: usize = 256 << 10;
+/// What a filter costs beside its text.
+const CHANGE_OVERHEAD: usize = 32;
+
+pub(super) fn hello(own: NodeLife, target: NodeLife) -> proto::Hello {
+    proto::Hello {
+        version: VERSION,
+        node: own.node.0,
+        incarnation: own.incarnation.0,
+        target_node: target.node.0,
+        target_incarnation: target.incarnation.0,
+        ..proto::Hello::default()
+    }
+}
+
+pub(super) fn origin(hello: &proto::Hello) -> NodeLife {
+    NodeLife { node: NodeId(hello.node), incarnation: Incarnation(hello.incarnation) }
+}
+
+pub(super) fn target(hello: &proto::Hello) -> NodeLife {
+    NodeLife { node: NodeId(hello.target_node), incarnation: Incarnation(hello.target_incarnation) }
+}
+
+pub(super) fn batch(batch: &Batch) -> proto::DataRequest {
+    let runs = batch.runs.iter().map(|run| {
+        let (broker_high, broker_low) = halves(run.broker);
+        proto::Run { broker_high, broker_low, count: run.count, body: run.body.clone() }
+    });
+    let batch = proto::Batch { seq: batch.seq, runs: runs.collect() };
+    proto::DataRequest { kind: Some(proto::data_request::Kind::Batch(batch)) }
+}
+
+pub(super) fn runs(runs: Vec<proto::Run>) -> Vec<Run> {
+    runs.into_iter()
+        .map(|run| Run { broker: broker(run.broker_high, run.broker_low), count: run.count, body: run.body })
+        .collect()
+}
+
+pub(super) fn reply(reply: Reply) -> proto::DataReply {
+    proto::DataReply { accepted: reply.accepted, received: reply.received, window: reply.window as u64 }
+}
+
+pub(super) fn parse_reply(reply: &proto::DataReply) -> Reply {
+    let window = usize::try_from(reply.window).unwrap_or(usize::MAX);
+    Reply { accepted: reply.accepted, received: reply.received, window }
+}
+
+/// Cuts a message into parts, as they are asked for.
+pub(super) struct Parts {
+    seq: u64,
+    snapshot: bool,
+    changes: std::iter::Peekable<Box<dyn Iterator<Item = (Interest, bool)> + Send>>,
+    done: bool,
+}
+
+impl Parts {
+    pub(super) fn new(message: Message) -> Self {
+        let snapshot = matches!(message.content, Content::Snapshot(_));
+        let changes: Box<dyn Iterator<Item = _> + Send> = match message.content {
+            Content::Snapshot(all) => Box::new(all.into_iter().map(|interest| (interest, true))),
+            Content::Changes(changes) => Box::new(changes.into_iter()),
+        };
+        Self { seq: message.seq, snapshot, changes: changes.peekable(), done: false }
+    }
+}
+
+impl Iterator for Parts {
+    type Item = proto::InterestRequest;
+
+    fn next(&mut self) -> Option<proto::InterestRequest> {
+        if self.done {
+            return None;
+        }
+        let (mut changes, mut bytes) = (Vec::new(), 0);
+        while bytes < PART_BYTES
+            && let Some((interest, wanted)) = self.changes.next()
+        {
+            bytes += interest.filter.len() + CHANGE_OVERHEAD;
+            let (broker_high, broker_low) = halves(interest.broker);
+            let filter = interest.filter.as_ref().to_owned();
+            changes.push(proto::Change { broker_high, broker_low, filter, removed: !wanted });
+        }
+        self.done = self.changes.peek().is_none();
+        let part = proto::InterestPart { seq: self.seq, snapshot: self.snapshot, last: self.done, changes };
+        Some(proto::InterestRequest { kind: Some(proto::interest_request::Kind::Part(part)) })
+    }
+}
+
+/// Puts the parts of messages together again.
+#[derive(Default)]
+pub(super) struct Assembler {
+    /// The number of the message that has begun, and whether it is a snapshot.
+    begun: Option<(u64, bool)>,
+    changes: BTreeMap<Interest, bool>,
+}
+
+impl Assembler {
+    /// Takes a part; returns the message that it completes.
+    pub(super) fn take(&mut self, part: proto::InterestPart) -> Result<Option<Message>, Status> {
+        if *self.begun.get_or_insert((part.seq, part.snapshot)) != (part.seq, part.snapshot) {
+            return Err(Status::invalid_argument("a message began before the last part of the one before it"));
+        }
+        for change in part.changes {
+            let interest =
+                Interest { broker: broker(change.broker_high, change.broker_low), filter: change.filter.into() };
+            self.changes.insert(interest, !change.removed);
+        }
+        if !part.last {
+            return Ok(None);
+        }
+        self.begun = None;
+        let changes = std::mem::take(&mut self.changes);
+        let content = if part.snapshot {
+            Content::Snapshot(changes.into_keys().collect::<Interests>())
+        } else {
+            Content::Changes(changes)
+        };
+        Ok(Some(Message { seq: part.seq, content }))
+    }
+}
+
+fn halves(broker: BrokerId) -> (u64, u64) {
+    ((broker.0 >> 64) as u64, broker.0 as u64)
+}
+
+fn broker(high: u64, low: u64) -> BrokerId {
+    BrokerId((u128::from(high) << 64) | u128::from(low))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_messages_travel_in_parts() {
+        let all: Interests =
+            (0..20_000).map(|i| Interest { broker: BrokerId(1 << 100 | i), filter: format!("f/{i}").into() }).collect();
+        for (content, several) in [
+            (Content::Snapshot(all), true),
+            (Content::Snapshot(Interests::new()), false),
+            (Content::Changes([(Interest { broker: BrokerId(3), filter: "a".into() }, false)].into()), false),
+        ] {
+            let message = Message { seq: 7, content };
+            let parts: Vec<_> = Parts::new(message.clone()).collect();
+            assert_eq!(parts.len() > 1, several);
+            let mut assembler = Assembler::default();
+            let mut whole = Vec::new();
+            for part in parts {
+                let Some(proto::interest_request::Kind::Part(part)) = part.kind else { panic!("a part") };
+                whole.extend(assembler.take(part).unwrap());
+            }
+            assert_eq!(whole, [message]);
+        }
+    }
+
+    #[test]
+    fn a_message_that_never_ends_is_refused() {
+        let part = |seq| proto::InterestPart { seq, snapshot: false, last: false, changes: Vec::new() };
+        let mut assembler = Assembler::default();
+        assert_eq!(assembler.take(part(1)).unwrap(), None);
+        assert!(assembler.take(part(2)).is_err());
+    }
+}
