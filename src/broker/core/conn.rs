@@ -1,0 +1,152 @@
+//! One connection: its phase and its buffers.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use rookery_cluster::clock::Moment;
+use rookery_cluster::ids::{Epoch, Nonce};
+
+use super::room::{DestIndex, Matches};
+use super::{Admitted, ConnKey};
+use crate::mqtt::codec::{Connect, ReasonCode, Version};
+use crate::mqtt::session::{Outbound, Session};
+
+/// How the client is connected; for the log and for limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Transport {
+    /// MQTT over TCP.
+    Tcp,
+    /// MQTT over TLS.
+    Tls,
+    /// MQTT over WebSocket.
+    Ws,
+    /// MQTT over WebSocket over TLS.
+    Wss,
+}
+
+/// A connection of this worker.
+#[derive(Debug)]
+pub(super) struct Conn {
+    pub key: ConnKey,
+    pub from: SocketAddr,
+    pub server_name: Option<Arc<str>>,
+    pub transport: Transport,
+    pub opened: Moment,
+    /// The start of a packet, or packets that came while the connection waited.
+    pub carry: BytesMut,
+    pub out: Outbound,
+    /// Whether it stands in the core's list of connections with output.
+    pub dirty: bool,
+    /// A destination without credit that this connection publishes to (R10).
+    pub blocked_on: Option<DestIndex>,
+    pub phase: Phase,
+}
+
+/// Where a connection stands.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Nothing but a CONNECT may come.
+    Greeting,
+    /// The token is being checked.
+    Authenticating(Box<Connect>),
+    /// The claim on the client ID is asked for.
+    Claiming(Box<Claiming>),
+    /// Serving.
+    Active(Box<Active>),
+    /// Flushing the last bytes.
+    Closing,
+}
+
+#[derive(Debug)]
+pub(super) struct Claiming {
+    pub connect: Box<Connect>,
+    pub admitted: Admitted,
+    pub nonce: Nonce,
+    pub since: Moment,
+}
+
+#[derive(Debug)]
+pub(super) struct Active {
+    pub session: Session,
+    pub admitted: Admitted,
+    pub nonce: Nonce,
+    pub epoch: Epoch,
+    /// Index of the broker's room.
+    pub room: usize,
+    /// Its filters.
+    pub filters: std::collections::BTreeSet<Arc<str>>,
+    /// SUBACKs that wait for barriers, by packet identifier.
+    pub subacks: Vec<PendingSuback>,
+    /// The last topic published to and its matches: publishers repeat themselves.
+    pub recent: Option<Recent>,
+}
+
+#[derive(Debug)]
+pub(super) struct Recent {
+    pub topic: Box<str>,
+    pub generation: u64,
+    pub matches: Rc<Matches>,
+}
+
+#[derive(Debug)]
+pub(super) struct PendingSuback {
+    pub packet_id: crate::mqtt::codec::PacketId,
+    pub reasons: Vec<ReasonCode>,
+    pub filters: Vec<Option<Arc<str>>>,
+    pub waiting: usize,
+}
+
+impl Conn {
+    pub fn new(
+        key: ConnKey,
+        now: Moment,
+        from: SocketAddr,
+        server_name: Option<Arc<str>>,
+        transport: Transport,
+    ) -> Self {
+        Self {
+            key,
+            from,
+            server_name,
+            transport,
+            opened: now,
+            carry: BytesMut::new(),
+            out: Outbound::default(),
+            dirty: false,
+            blocked_on: None,
+            phase: Phase::Greeting,
+        }
+    }
+
+    /// See `Core::wants_read`.
+    pub fn wants_read(&self, interest_complete: bool) -> bool {
+        match &self.phase {
+            Phase::Greeting => true,
+            Phase::Active(_) => interest_complete && self.blocked_on.is_none(),
+            Phase::Authenticating(_) | Phase::Claiming(_) | Phase::Closing => false,
+        }
+    }
+
+    /// The connection's version, once it said.
+    pub fn version(&self) -> Option<Version> {
+        match &self.phase {
+            Phase::Greeting | Phase::Closing => None,
+            Phase::Authenticating(connect) => Some(connect.version),
+            Phase::Claiming(claiming) => Some(claiming.connect.version),
+            Phase::Active(active) => Some(active.session.version),
+        }
+    }
+
+    /// Largest packet that may come in.
+    pub fn max_packet(&self) -> usize {
+        match &self.phase {
+            Phase::Active(active) => active.admitted.settings.max_packet,
+            _ => MAX_CONNECT,
+        }
+    }
+}
+
+/// Largest CONNECT, bytes: a token (4,096), a user name, a client ID and a will with a payload of 64 KiB.
+pub(super) const MAX_CONNECT: usize = 128 << 10;

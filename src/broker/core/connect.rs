@@ -1,0 +1,369 @@
+//! From a socket to a served client and back: greeting, token, claim, takeover, end.
+
+use std::mem;
+
+use bytes::{Buf, BytesMut};
+use rookery_cluster::clock::Moment;
+use rookery_cluster::handle::{ClaimEvent, ClaimRefusal, ClaimRequest};
+use rookery_cluster::ids::{BrokerId, ClientId, Epoch, Nonce};
+
+use super::conn::{Active, Claiming, Conn, Phase};
+use super::{Admitted, AuthRequest, ConnKey, Core, Effect, View, get};
+use crate::mqtt::codec::{
+    Connect, DecodeError, Frame, Packet, PacketType, ReasonCode, Sender, Version, decode, encode, split,
+};
+use crate::mqtt::session::{Ending, Session, connect};
+
+impl Core {
+    pub(super) fn on_read(&mut self, now: Moment, key: ConnKey, bytes: &[u8], out: &mut Vec<Effect>) {
+        let Some(conn) = get(&mut self.conns, key) else { return };
+        let mut carry = mem::take(&mut conn.carry);
+        if carry.is_empty() {
+            let used = self.parse(now, key, bytes, out);
+            carry = BytesMut::from(&bytes[used..]);
+        } else {
+            carry.extend_from_slice(bytes);
+            let used = self.parse(now, key, &carry, out);
+            carry.advance(used);
+        }
+        if let Some(conn) = get(&mut self.conns, key)
+            && !matches!(conn.phase, Phase::Closing)
+        {
+            conn.carry = if carry.is_empty() { BytesMut::new() } else { carry };
+        }
+    }
+
+    /// Goes on with what a connection sent while it waited.
+    pub(super) fn resume(&mut self, now: Moment, key: ConnKey, out: &mut Vec<Effect>) {
+        self.mark_dirty(key);
+        self.on_read(now, key, &[], out);
+    }
+
+    /// Performs the packets in `bytes` as long as the connection may be read from; returns how many bytes it used.
+    fn parse(&mut self, now: Moment, key: ConnKey, bytes: &[u8], out: &mut Vec<Effect>) -> usize {
+        let mut used = 0;
+        while let Some(conn) = get(&mut self.conns, key) {
+            if !conn.wants_read(self.interest_complete) {
+                break;
+            }
+            let limit = conn.max_packet();
+            let result = match split(&bytes[used..], limit) {
+                Ok(None) => break,
+                Ok(Some(frame)) => {
+                    let body = frame.body(&bytes[used..]);
+                    used += frame.total;
+                    self.on_frame(now, key, frame, body, out)
+                }
+                Err(error) => Err(Fault::Decode(error)),
+            };
+            if let Err(fault) = result {
+                self.stats.protocol_errors += 1;
+                self.fault(key, fault, out);
+                return bytes.len();
+            }
+        }
+        used
+    }
+
+    fn on_frame(
+        &mut self,
+        now: Moment,
+        key: ConnKey,
+        frame: Frame,
+        body: &[u8],
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Fault> {
+        let Some(conn) = get(&mut self.conns, key) else { return Ok(()) };
+        match &mut conn.phase {
+            Phase::Greeting => self.on_greeting(key, frame.first_byte, body, out),
+            Phase::Active(active) => {
+                active.session.heard(now);
+                if frame.is_publish() {
+                    return self.on_publish(now, key, frame.first_byte, body);
+                }
+                let version = active.session.version;
+                let packet = decode(Some(version), Sender::Client, frame.first_byte, body)?;
+                self.on_packet(key, packet, out)
+            }
+            Phase::Authenticating(_) | Phase::Claiming(_) | Phase::Closing => Ok(()),
+        }
+    }
+
+    fn on_greeting(&mut self, key: ConnKey, first: u8, body: &[u8], out: &mut Vec<Effect>) -> Result<(), Fault> {
+        if PacketType::of(first) != Some(PacketType::Connect) {
+            return Err(Fault::Silent("the first packet is not a connect"));
+        }
+        let Packet::Connect(connect) = decode(None, Sender::Client, first, body)? else {
+            return Err(Fault::Silent("the first packet is not a connect"));
+        };
+        let Some(conn) = get(&mut self.conns, key) else { return Ok(()) };
+        if let Err(ending) = connect::check_unauthenticated(&connect) {
+            return Err(Fault::Refuse(ending, connect.version));
+        }
+        let request = AuthRequest {
+            server_name: conn.server_name.clone(),
+            client_id: connect.client_id.clone(),
+            user_name: connect.user_name.clone(),
+            password: connect.password.clone(),
+            from: conn.from,
+        };
+        conn.phase = Phase::Authenticating(Box::new(without_secrets(*connect)));
+        out.push(Effect::Authenticate { conn: key, request: Box::new(request) });
+        Ok(())
+    }
+
+    pub(super) fn on_authenticated(
+        &mut self,
+        now: Moment,
+        key: ConnKey,
+        result: Result<Admitted, ReasonCode>,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(conn) = get(&mut self.conns, key) else { return };
+        let Phase::Authenticating(connect) = &mut conn.phase else { return };
+        let version = connect.version;
+        let checked = result
+            .map_err(|reason| Ending::with(reason, "not admitted"))
+            .and_then(|a| connect::check(connect, &a.client, &a.settings).map(|()| a));
+        let admitted = match checked {
+            Ok(admitted) => admitted,
+            Err(ending) => return self.fault(key, Fault::Refuse(ending, version), out),
+        };
+        let nonce = Nonce(u64::from(self.worker.0) << 48 | self.next_nonce);
+        self.next_nonce += 1;
+        out.push(Effect::Claim(ClaimRequest {
+            broker: admitted.broker,
+            client: admitted.client.clone(),
+            nonce,
+            worker: self.worker,
+            clean_start: connect.clean_start,
+            session_expiry: 0,
+        }));
+        self.claims.insert(nonce, key);
+        let Phase::Authenticating(connect) = mem::replace(&mut conn.phase, Phase::Closing) else { return };
+        conn.phase = Phase::Claiming(Box::new(Claiming { connect, admitted, nonce, since: now }));
+    }
+
+    pub(super) fn on_claim(&mut self, now: Moment, event: ClaimEvent, view: &dyn View, out: &mut Vec<Effect>) {
+        match event {
+            ClaimEvent::Granted { broker, client, nonce, epoch, session_present } => {
+                if !self.granted(now, nonce, epoch, session_present, view, out) {
+                    out.push(Effect::Release { broker, client, epoch, nonce, after: None });
+                }
+            }
+            ClaimEvent::Revoked { broker, client, nonce, epoch } => match self.claims.get(&nonce).copied() {
+                Some(key) if self.serves(key) => self.taken_over(key, out),
+                // Not granted yet, or long gone: there is nothing to end.
+                _ => out.push(Effect::Release { broker, client, epoch, nonce, after: None }),
+            },
+            ClaimEvent::Refused { nonce, why, .. } => self.claim_refused(nonce, why, out),
+        }
+    }
+
+    fn serves(&mut self, key: ConnKey) -> bool {
+        get(&mut self.conns, key).is_some_and(|conn| matches!(conn.phase, Phase::Active(_)))
+    }
+
+    /// The claim of the connection `nonce` is granted; whether that connection is still there to use it.
+    fn granted(
+        &mut self,
+        now: Moment,
+        nonce: Nonce,
+        epoch: Epoch,
+        session_present: bool,
+        view: &dyn View,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        let Some(key) = self.claims.get(&nonce).copied() else { return false };
+        let Some(conn) = get(&mut self.conns, key) else { return false };
+        let claiming = match &conn.phase {
+            // Granted notices repeat until the shard knows; the first one was enough.
+            Phase::Active(active) => return active.epoch == epoch,
+            Phase::Claiming(claiming) => claiming,
+            _ => return false,
+        };
+        let broker = claiming.admitted.broker;
+        // The token may have been revoked since it was checked (P2).
+        if let Err(reason) = view.admits(broker, &claiming.admitted.jti) {
+            let version = claiming.connect.version;
+            conn.phase = Phase::Greeting;
+            self.claims.remove(&nonce);
+            self.fault(key, Fault::Refuse(Ending::with(reason, "token withdrawn"), version), out);
+            return false;
+        }
+        let Phase::Claiming(claiming) = mem::replace(&mut conn.phase, Phase::Closing) else { return false };
+        let Claiming { connect, admitted, .. } = *claiming;
+        let connack = connect::connack(&connect, &admitted.client, &admitted.settings, session_present);
+        let session = Session::new(admitted.client.clone(), &connect, &admitted.settings, now);
+        send(conn, connect.version, &connack);
+        let room = self.room(broker);
+        self.rooms[room].conns += 1;
+        if let Some(conn) = get(&mut self.conns, key) {
+            conn.phase = Phase::Active(Box::new(Active {
+                session,
+                admitted,
+                nonce,
+                epoch,
+                room,
+                filters: Default::default(),
+                subacks: Vec::new(),
+                recent: None,
+            }));
+        }
+        self.stats.clients_admitted += 1;
+        self.resume(now, key, out);
+        true
+    }
+
+    fn claim_refused(&mut self, nonce: Nonce, why: ClaimRefusal, out: &mut Vec<Effect>) {
+        let Some(key) = self.claims.get(&nonce).copied() else { return };
+        let Some(conn) = get(&mut self.conns, key) else { return };
+        let Phase::Claiming(claiming) = &conn.phase else { return };
+        let version = claiming.connect.version;
+        let ending = match why {
+            ClaimRefusal::Superseded => Ending::with(ReasonCode::SERVER_UNAVAILABLE, "a newer connect replaced this one"),
+            ClaimRefusal::Unavailable => Ending::with(ReasonCode::SERVER_UNAVAILABLE, "no quorum for the claim"),
+            ClaimRefusal::TooFast => Ending::with(ReasonCode::CONNECTION_RATE_EXCEEDED, "takeovers come too fast"),
+        };
+        conn.phase = Phase::Greeting;
+        self.claims.remove(&nonce);
+        self.fault(key, Fault::Refuse(ending, version), out);
+    }
+
+    /// A newer connection waits for this client ID: 0x8E first, then the claim is given back.
+    fn taken_over(&mut self, key: ConnKey, out: &mut Vec<Effect>) {
+        self.end(key, Ending::with(ReasonCode::SESSION_TAKEN_OVER, "session taken over"), out);
+    }
+
+    /// Ends a served connection: DISCONNECT for MQTT 5, then close; its claim is given back after the flush.
+    pub(super) fn end(&mut self, key: ConnKey, ending: Ending, out: &mut Vec<Effect>) {
+        let Some(conn) = get(&mut self.conns, key) else { return };
+        if matches!(conn.phase, Phase::Closing) {
+            return;
+        }
+        if let Phase::Active(active) = &conn.phase {
+            let version = active.session.version;
+            tracing::debug!(client = %active.admitted.client, from = %conn.from, reason = %ending.reason, what = ending.what, "connection ended");
+            if let Some(packet) = ending.packet(version) {
+                send(conn, version, &packet);
+            }
+            *self.stats.disconnects_sent.entry(ending.reason.value()).or_default() += 1;
+        }
+        self.retire(key, true, out);
+        self.mark_dirty(key);
+        out.push(Effect::Close { conn: key });
+    }
+
+    /// What a fault looks like from outside depends on how far the connection had come.
+    fn fault(&mut self, key: ConnKey, fault: Fault, out: &mut Vec<Effect>) {
+        let Some(conn) = get(&mut self.conns, key) else { return };
+        match fault {
+            Fault::Refuse(ending, version) => self.refuse(key, ending, version, out),
+            Fault::Silent(what) => {
+                tracing::debug!(from = %conn.from, what, "connection refused");
+                self.end(key, Ending::with(ReasonCode::PROTOCOL_ERROR, what), out);
+            }
+            Fault::End(ending) => self.end(key, ending, out),
+            Fault::Decode(error) => match (error.connack, &conn.phase) {
+                (Some(version), Phase::Greeting) => self.refuse(key, error.into(), version, out),
+                _ => self.end(key, error.into(), out),
+            },
+        }
+    }
+
+    fn refuse(&mut self, key: ConnKey, ending: Ending, version: Version, out: &mut Vec<Effect>) {
+        let Some(conn) = get(&mut self.conns, key) else { return };
+        tracing::debug!(from = %conn.from, reason = %ending.reason, what = ending.what, "connect refused");
+        send(conn, version, &connect::refusal(ending.reason));
+        *self.stats.clients_refused.entry(ending.reason.value()).or_default() += 1;
+        self.end(key, ending, out);
+    }
+
+    /// Takes a connection's session out of everything and gives its claim back.
+    pub(super) fn retire(&mut self, key: ConnKey, flush_first: bool, out: &mut Vec<Effect>) {
+        let Some(conn) = get(&mut self.conns, key) else { return };
+        let after = flush_first.then_some(key);
+        match mem::replace(&mut conn.phase, Phase::Closing) {
+            Phase::Claiming(claiming) => {
+                self.claims.remove(&claiming.nonce);
+                let Admitted { broker, client, .. } = claiming.admitted;
+                out.push(Effect::Abandon { broker, client, nonce: claiming.nonce });
+            }
+            Phase::Active(active) => {
+                self.claims.remove(&active.nonce);
+                self.forget_subscriptions(key, &active, out);
+                let (broker, client): (BrokerId, ClientId) = (active.admitted.broker, active.admitted.client.clone());
+                let (epoch, nonce) = (active.epoch, active.nonce);
+                out.push(Effect::Release { broker, client, epoch, nonce, after });
+                self.rooms[active.room].conns -= 1;
+                self.drop_idle_room(active.room);
+            }
+            Phase::Greeting | Phase::Authenticating(_) | Phase::Closing => {}
+        }
+        if let Some(conn) = get(&mut self.conns, key) {
+            conn.carry = BytesMut::new();
+        }
+    }
+
+    pub(super) fn on_closed(&mut self, key: ConnKey, out: &mut Vec<Effect>) {
+        self.retire(key, false, out);
+        if get(&mut self.conns, key).is_some() {
+            self.conns.remove(key.index as usize);
+        }
+    }
+
+    /// Ends every connection.
+    pub(super) fn close_all(&mut self, reason: ReasonCode, out: &mut Vec<Effect>) {
+        let keys: Vec<ConnKey> = self.conns.iter().map(|(_, conn)| conn.key).collect();
+        for key in keys {
+            self.end(key, Ending::with(reason, "the node stops serving"), out);
+        }
+    }
+
+    /// Notes that the connection has something for the driver to do.
+    pub(super) fn mark_dirty(&mut self, key: ConnKey) {
+        if let Some(conn) = get(&mut self.conns, key)
+            && !conn.dirty
+        {
+            conn.dirty = true;
+            self.dirty.push(key);
+        }
+    }
+}
+
+/// What is wrong with what a client did.
+pub(super) enum Fault {
+    /// Bytes that do not decode.
+    Decode(DecodeError),
+    /// CONNACK with a reason, then close.
+    Refuse(Ending, Version),
+    /// Close without a word (MQTT 5 §4.13: before CONNECT nothing may be answered).
+    Silent(&'static str),
+    /// DISCONNECT with a reason, then close.
+    End(Ending),
+}
+
+impl From<DecodeError> for Fault {
+    fn from(error: DecodeError) -> Self {
+        Self::Decode(error)
+    }
+}
+
+impl From<Ending> for Fault {
+    fn from(ending: Ending) -> Self {
+        Self::End(ending)
+    }
+}
+
+/// Appends a packet that the server made itself.
+pub(super) fn send(conn: &mut Conn, version: Version, packet: &Packet) {
+    let sent = conn.out.write(|to| encode(packet, version, to).map(|_| ()));
+    if let Err(error) = sent {
+        tracing::error!(%error, "a packet of our own does not encode");
+    }
+}
+
+fn without_secrets(connect: Connect) -> Connect {
+    Connect { password: None, ..connect }
+}
+

@@ -1,0 +1,136 @@
+//! Between this worker and the others: batches in, batches out, acceptance, credit.
+
+use rookery_cluster::clock::Moment;
+use rookery_cluster::handle::{Holder, Run};
+
+use super::conn::Phase;
+use super::dest::{Awaiting, Destination};
+use super::room::DestIndex;
+use super::{Batch, ConnKey, Core, DropReason, Effect, get};
+use crate::mqtt::codec::{MAX_PACKET, Sender, Version, decode_publish, split};
+use crate::mqtt::session::Message;
+
+impl Core {
+    /// Sends what the turn gathered: one batch for each destination that has credit.
+    pub fn flush(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        for dest in std::mem::take(&mut self.touched) {
+            self.dests[usize::from(dest)].touched = false;
+            self.send_batches(now, dest, out);
+        }
+    }
+
+    fn send_batches(&mut self, now: Moment, dest: DestIndex, out: &mut Vec<Effect>) {
+        let destination = &mut self.dests[usize::from(dest)];
+        while let Some(batch) = destination.next(now) {
+            out.push(Effect::Send { to: destination.holder, batch });
+        }
+    }
+
+    /// The destination's place in the table; made when it is first heard of. There are as many as there are
+    /// workers and nodes.
+    pub(super) fn dest(&mut self, holder: Holder) -> DestIndex {
+        if let Some(&known) = self.dest_of.get(&holder) {
+            return known;
+        }
+        let index = self.dests.len() as DestIndex;
+        self.dests.push(Destination::new(holder));
+        self.dest_of.insert(holder, index);
+        index
+    }
+
+    pub(super) fn on_forwarded(&mut self, runs: &[Run]) {
+        for run in runs {
+            let Some(&room) = self.room_of.get(&run.broker) else { continue };
+            self.stats.publishes_from_others += u64::from(run.count);
+            let mut rest = &run.body[..];
+            while let Ok(Some(frame)) = split(rest, MAX_PACKET) {
+                let body = frame.body(rest);
+                rest = &rest[frame.total..];
+                let Ok(publish) = decode_publish(Version::V5, Sender::Client, frame.first_byte, body) else {
+                    self.stats.drop(DropReason::Corrupt, 1);
+                    continue;
+                };
+                let matches = self.rooms[room].matches(publish.topic);
+                let mut message = Message::new(publish.topic, &publish);
+                self.deliver(room, &matches.locals, None, &mut message);
+            }
+            if !rest.is_empty() {
+                self.stats.drop(DropReason::Corrupt, 1);
+            }
+        }
+    }
+
+    pub(super) fn on_accepted(&mut self, from: Holder, through: u64) {
+        let Some(&dest) = self.dest_of.get(&from) else { return };
+        let was_congested = self.dests[usize::from(dest)].congested();
+        let mut done = Vec::new();
+        self.dests[usize::from(dest)].accepted(through, |awaiting| done.push(awaiting));
+        self.accepted(&done);
+        if was_congested && !self.dests[usize::from(dest)].congested() {
+            self.unblock(dest);
+        }
+    }
+
+    /// Lowers what those publishes wait for, and writes the acknowledgements that came due.
+    fn accepted(&mut self, done: &[Awaiting]) {
+        let mut last: Option<ConnKey> = None;
+        for awaiting in done {
+            let Some(conn) = get(&mut self.conns, awaiting.conn) else { continue };
+            let Phase::Active(active) = &mut conn.phase else { continue };
+            active.session.acks.accepted(awaiting.ack);
+            // A publisher's entries mostly stand together: its acknowledgements leave in one go.
+            if let Some(before) = last.replace(awaiting.conn)
+                && before != awaiting.conn
+            {
+                self.send_due_acks(before);
+            }
+        }
+        if let Some(last) = last {
+            self.send_due_acks(last);
+        }
+    }
+
+    pub(super) fn on_no_credit(&mut self, now: Moment, to: Holder, batch: Batch) {
+        let dest = self.dest(to);
+        self.dests[usize::from(dest)].refused(batch, now);
+    }
+
+    pub(super) fn on_room(&mut self, now: Moment, to: Holder, out: &mut Vec<Effect>) {
+        let Some(&dest) = self.dest_of.get(&to) else { return };
+        self.dests[usize::from(dest)].room();
+        self.send_batches(now, dest, out);
+        if !self.dests[usize::from(dest)].congested() {
+            self.unblock(dest);
+        }
+    }
+
+    /// Publishers that filled `dest` are read from again, from the next flush on.
+    pub(super) fn unblock(&mut self, dest: DestIndex) {
+        let blocked: Vec<ConnKey> =
+            self.conns.iter().filter(|(_, c)| c.blocked_on == Some(dest)).map(|(_, c)| c.key).collect();
+        for key in blocked {
+            if let Some(conn) = get(&mut self.conns, key) {
+                conn.blocked_on = None;
+            }
+            self.resumable.push(key);
+        }
+        self.touch(dest);
+    }
+
+    fn touch(&mut self, dest: DestIndex) {
+        let destination = &mut self.dests[usize::from(dest)];
+        if !destination.touched {
+            destination.touched = true;
+            self.touched.push(dest);
+        }
+    }
+
+    pub(super) fn on_expired(&mut self, holder: Holder) {
+        let Some(&dest) = self.dest_of.get(&holder) else { return };
+        let mut done = Vec::new();
+        let dropped = self.dests[usize::from(dest)].expired(|awaiting| done.push(awaiting));
+        self.stats.drop(DropReason::DestinationExpired, dropped);
+        self.accepted(&done);
+        self.unblock(dest);
+    }
+}

@@ -1,0 +1,296 @@
+//! One worker's connections, sessions and subscriptions, and the publish pipeline between them. PURE.
+//!
+//! The driver (`broker::worker`) calls, in this order:
+//! - [`Core::open`] when a socket is handed over; the key it returns names the connection from then on;
+//! - [`Core::step`] with each [`Input`], then performs the [`Effect`]s it left, in order;
+//! - [`Core::flush`] once per turn of its loop: what the turn gathered for other workers and nodes leaves as one
+//!   batch each;
+//! - for each key of [`Core::take_dirty`], writes [`Core::outbound`] to the socket and calls
+//!   [`Core::drained`] when it took bytes;
+//! - [`Core::next_wakeup`] says when [`Input::Tick`] is due at the latest.
+//!
+//! Waiting is a phase of a connection, never a suspended call. A connection in a phase that waits is not read
+//! from ([`Core::wants_read`]); what had been read stays in its carry, at most one read's worth.
+
+mod conn;
+mod connect;
+mod dest;
+mod forward;
+mod interest;
+mod publish;
+mod room;
+mod stats;
+mod tick;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rookery_cluster::clock::{Moment, UnixMillis};
+use rookery_cluster::handle::{ClaimEvent, ClaimRequest, Holder, InterestChange, Run};
+use rookery_cluster::ids::{BrokerId, ClientId, Epoch, NodeLife, Nonce, WorkerId};
+use slab::Slab;
+
+pub use self::conn::Transport;
+use self::conn::{Conn, Phase};
+pub use self::dest::Batch;
+use self::dest::Destination;
+use self::interest::Barrier;
+use self::room::{DestIndex, Room};
+pub use self::stats::{DropReason, Stats};
+use crate::mqtt::codec::ReasonCode;
+pub use crate::mqtt::session::{Outbound, Settings};
+
+/// A connection of this worker. A key of a connection that is gone matches nothing, also when its place is
+/// taken again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnKey {
+    /// Place in the worker's table.
+    pub index: u32,
+    /// Which tenant of the place.
+    pub generation: u32,
+}
+
+/// What one step sees of the world: one truth for the whole step.
+pub trait View {
+    /// Until when this node may serve (R1).
+    fn serving_until(&self) -> Moment;
+    /// The wall clock.
+    fn wall(&self) -> UnixMillis;
+    /// Whether a live connection of `broker` that was admitted by token `jti` may stay.
+    fn admits(&self, broker: BrokerId, jti: &str) -> Result<(), ReasonCode>;
+}
+
+/// What a CONNECT claims to be.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AuthRequest {
+    /// TLS server name or Host header, where there was one.
+    pub server_name: Option<Arc<str>>,
+    /// Client ID as sent, maybe empty.
+    pub client_id: String,
+    /// User name as sent.
+    pub user_name: Option<String>,
+    /// Password as sent: the token.
+    pub password: Option<Bytes>,
+    /// Where it comes from, for the log.
+    pub from: SocketAddr,
+}
+
+impl std::fmt::Debug for AuthRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AuthRequest").field("client_id", &self.client_id).field("from", &self.from).finish_non_exhaustive()
+    }
+}
+
+/// A CONNECT whose sender is known.
+#[derive(Clone, Debug)]
+pub struct Admitted {
+    /// The broker.
+    pub broker: BrokerId,
+    /// The client, from the token.
+    pub client: ClientId,
+    /// The token's identifier.
+    pub jti: Arc<str>,
+    /// When the token ends.
+    pub expires: Option<UnixMillis>,
+    /// The broker's limits.
+    pub settings: Arc<Settings>,
+}
+
+/// What happens to a worker.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// Bytes came in.
+    Read { conn: ConnKey, bytes: &'a [u8] },
+    /// The socket is gone.
+    Closed { conn: ConnKey },
+    /// The token was checked; a refusal says what CONNACK shall say.
+    Authenticated { conn: ConnKey, result: Result<Admitted, ReasonCode> },
+    /// About a claim.
+    Claim(ClaimEvent),
+    /// Publishes from another node or worker: delivered to this worker's connections only.
+    Forwarded { runs: &'a [Run] },
+    /// A destination accepted batches up to `through`.
+    Accepted { from: Holder, through: u64 },
+    /// There is credit again towards a destination.
+    Room { to: Holder },
+    /// A batch found no credit: it is sent again after `Room`.
+    NoCredit { to: Holder, batch: Batch },
+    /// A destination's life is over: nothing is owed to it, its next batches start at 1.
+    Expired { holder: Holder },
+    /// Others' interest changed.
+    Interest { token: u64, changes: &'a [InterestChange] },
+    /// A barrier ended.
+    Barrier { token: u64, seen: bool },
+    /// Every live peer's interest is known (R11): connections may publish.
+    InterestComplete,
+    /// What restricts `broker`'s connections (all brokers', if `None`) may have changed.
+    Recheck { broker: Option<BrokerId> },
+    /// The broker's limits changed.
+    Reconfigured { broker: BrokerId, settings: Arc<Settings> },
+    /// This node's life is over or ends: every connection is closed with `reason`.
+    CloseAll { reason: ReasonCode },
+    /// Time passed.
+    Tick,
+}
+
+/// What the driver must do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Check a token, off this thread (R18); answered by [`Input::Authenticated`].
+    Authenticate { conn: ConnKey, request: Box<AuthRequest> },
+    /// Ask for the claim on a client ID.
+    Claim(ClaimRequest),
+    /// A connection that waited for its claim is gone.
+    Abandon { broker: BrokerId, client: ClientId, nonce: Nonce },
+    /// Give a claim back; first let `after` flush (0x8E before the next CONNACK), `limits::RELEASE_FLUSH` at most.
+    Release { broker: BrokerId, client: ClientId, epoch: Epoch, nonce: Nonce, after: Option<ConnKey> },
+    /// Tell the other workers and nodes of a filter; answered by [`Input::Barrier`].
+    Subscribe { broker: BrokerId, filter: Arc<str>, token: u64 },
+    /// Tell them that nobody here wants it any more.
+    Unsubscribe { broker: BrokerId, filter: Arc<str> },
+    /// The interest changes of `token` are in effect here.
+    InterestSeen { token: u64 },
+    /// Send a batch; answered by [`Input::Accepted`] or, at once, by [`Input::NoCredit`].
+    Send { to: Holder, batch: Batch },
+    /// Close the socket once what waits is flushed, or `linger` passed; then [`Input::Closed`].
+    Close { conn: ConnKey },
+}
+
+/// One worker.
+#[derive(Debug)]
+pub struct Core {
+    worker: WorkerId,
+    life: NodeLife,
+    seed: u64,
+    conns: Slab<Conn>,
+    generation: u32,
+    next_nonce: u64,
+    /// Connections that wait for, or hold, a claim.
+    claims: BTreeMap<Nonce, ConnKey>,
+    rooms: Slab<Room>,
+    room_of: BTreeMap<BrokerId, usize>,
+    dests: Vec<Destination>,
+    dest_of: BTreeMap<Holder, DestIndex>,
+    /// Destinations with something to send at the next flush.
+    touched: Vec<DestIndex>,
+    barriers: BTreeMap<u64, Barrier>,
+    next_token: u64,
+    dirty: Vec<ConnKey>,
+    /// Connections that may be read from again, with what they sent meanwhile.
+    resumable: Vec<ConnKey>,
+    interest_complete: bool,
+    next_tick: Moment,
+    /// Counters.
+    pub stats: Stats,
+}
+
+impl Core {
+    /// A worker without connections. `seed` makes topic hashing unpredictable for clients.
+    pub fn new(worker: WorkerId, life: NodeLife, seed: u64) -> Self {
+        Self {
+            worker,
+            life,
+            seed,
+            conns: Slab::new(),
+            generation: 0,
+            next_nonce: 1,
+            claims: BTreeMap::new(),
+            rooms: Slab::new(),
+            room_of: BTreeMap::new(),
+            dests: Vec::new(),
+            dest_of: BTreeMap::new(),
+            touched: Vec::new(),
+            barriers: BTreeMap::new(),
+            next_token: 1,
+            dirty: Vec::new(),
+            resumable: Vec::new(),
+            interest_complete: false,
+            next_tick: Moment::default(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// Takes a connection over.
+    pub fn open(&mut self, now: Moment, from: SocketAddr, server_name: Option<Arc<str>>, transport: Transport) -> ConnKey {
+        self.generation = self.generation.wrapping_add(1);
+        let entry = self.conns.vacant_entry();
+        let key = ConnKey { index: entry.key() as u32, generation: self.generation };
+        entry.insert(Conn::new(key, now, from, server_name, transport));
+        self.stats.connections_opened += 1;
+        key
+    }
+
+    /// Performs one input; what must be done is appended to `out`.
+    pub fn step(&mut self, now: Moment, input: Input<'_>, view: &dyn View, out: &mut Vec<Effect>) {
+        if now >= view.serving_until() && !self.conns.is_empty() {
+            // Whoever holds the claims next may be serving already: nothing more is read or acknowledged.
+            self.close_all(ReasonCode::SERVER_UNAVAILABLE, out);
+        }
+        match input {
+            Input::Read { conn, bytes } => self.on_read(now, conn, bytes, out),
+            Input::Closed { conn } => self.on_closed(conn, out),
+            Input::Authenticated { conn, result } => self.on_authenticated(now, conn, result, out),
+            Input::Claim(event) => self.on_claim(now, event, view, out),
+            Input::Forwarded { runs } => self.on_forwarded(runs),
+            Input::Accepted { from, through } => self.on_accepted(from, through),
+            Input::Room { to } => self.on_room(now, to, out),
+            Input::NoCredit { to, batch } => self.on_no_credit(now, to, batch),
+            Input::Expired { holder } => self.on_expired(holder),
+            Input::Interest { token, changes } => self.on_interest(token, changes, out),
+            Input::Barrier { token, seen } => self.on_barrier(token, seen, out),
+            Input::InterestComplete => self.on_interest_complete(),
+            Input::Recheck { broker } => self.on_recheck(broker, view, out),
+            Input::Reconfigured { broker, settings } => self.on_reconfigured(broker, &settings),
+            Input::CloseAll { reason } => self.close_all(reason, out),
+            Input::Tick => self.on_tick(now, view, out),
+        }
+        while let Some(key) = self.resumable.pop() {
+            self.resume(now, key, out);
+        }
+    }
+
+    /// When [`Input::Tick`] is due at the latest.
+    pub fn next_wakeup(&self) -> Moment {
+        self.next_tick
+    }
+
+    /// How many connections there are.
+    pub fn connections(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// Connections that have something to write, or that wait to be closed, since the last call.
+    pub fn take_dirty(&mut self, into: &mut Vec<ConnKey>) {
+        into.append(&mut self.dirty);
+        for key in into.iter() {
+            if let Some(conn) = get(&mut self.conns, *key) {
+                conn.dirty = false;
+            }
+        }
+    }
+
+    /// What waits for a connection's socket; `None` if the connection is gone.
+    pub fn outbound(&mut self, key: ConnKey) -> Option<&mut Outbound> {
+        get(&mut self.conns, key).map(|conn| &mut conn.out)
+    }
+
+    /// Whether the connection is read from: not while it waits for others, nor while a destination that it
+    /// fills is full (R10), nor once it closes.
+    pub fn wants_read(&self, key: ConnKey) -> bool {
+        self.conns.get(key.index as usize).is_some_and(|conn| conn.key == key && conn.wants_read(self.interest_complete))
+    }
+
+    /// Whether the connection ends once its output is written.
+    pub fn closing(&self, key: ConnKey) -> bool {
+        !self.conns.get(key.index as usize).is_some_and(|c| c.key == key && !matches!(c.phase, Phase::Closing))
+    }
+}
+
+/// The connection of `key`, if it still is the one.
+fn get(conns: &mut Slab<Conn>, key: ConnKey) -> Option<&mut Conn> {
+    conns.get_mut(key.index as usize).filter(|conn| conn.key == key)
+}

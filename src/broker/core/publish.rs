@@ -1,0 +1,208 @@
+//! A client's packets once it is served: publishes through the pipeline, and everything else.
+
+use std::rc::Rc;
+
+use bytes::BytesMut;
+use rookery_cluster::clock::Moment;
+use rookery_cluster::limits::FORWARD_WINDOW_BYTES;
+
+use super::conn::{Active, Phase, Recent};
+use super::connect::{Fault, send};
+use super::room::{LocalMatch, Matches, Room};
+use super::{ConnKey, Core, DropReason, Effect, get};
+use crate::mqtt::codec::{Packet, PacketId, QoS, ReasonCode, Sender, Version, decode_publish};
+use crate::mqtt::session::{Delivery, Ending, Message};
+
+impl Core {
+    /// The pipeline: decode, limits, match, deliver here, hand to others, acknowledge.
+    pub(super) fn on_publish(&mut self, now: Moment, key: ConnKey, first_byte: u8, body: &[u8]) -> Result<(), Fault> {
+        let Some(conn) = get(&mut self.conns, key) else { return Ok(()) };
+        let Phase::Active(active) = &mut conn.phase else { return Ok(()) };
+        let publish = decode_publish(active.session.version, Sender::Client, first_byte, body)?;
+        let incoming = active.session.on_publish(&publish)?;
+        let topic = incoming.aliased.as_deref().unwrap_or(publish.topic);
+        let matches = recent_matches(active, &mut self.rooms[active.room], topic);
+        let room = active.room;
+        self.stats.publishes_received += 1;
+        self.stats.payload_bytes_received += publish.payload.len() as u64;
+
+        let mut message = Message::new(topic, &publish);
+        self.deliver(room, &matches.locals, Some(key), &mut message);
+        let waiting = self.hand_on(now, key, room, &matches, &message)?;
+        let Some(packet_id) = publish.packet_id else { return Ok(()) };
+        let nobody = matches.locals.is_empty() && matches.remotes.is_empty();
+        self.acknowledge(now, key, packet_id, nobody, waiting);
+        Ok(())
+    }
+
+    /// Delivers to connections of this worker. Refusals are counted, never waited for (R8).
+    pub(super) fn deliver(
+        &mut self,
+        room: usize,
+        to: &[LocalMatch],
+        publisher: Option<ConnKey>,
+        message: &mut Message<'_>,
+    ) {
+        let full = self.rooms[room].over_budget();
+        for matched in to {
+            if matched.no_local && publisher == Some(matched.conn) {
+                continue;
+            }
+            let Some(conn) = get(&mut self.conns, matched.conn) else { continue };
+            let Phase::Active(active) = &mut conn.phase else { continue };
+            if full && !conn.out.is_empty() {
+                self.stats.drop(DropReason::BrokerMemory, 1);
+                continue;
+            }
+            let retain = message.retain && matched.retain_as_published;
+            match active.session.deliver(&mut conn.out, message, matched.qos, retain, &matched.ids) {
+                Delivery::Written => {
+                    self.stats.publishes_delivered += 1;
+                    if !conn.dirty {
+                        conn.dirty = true;
+                        self.dirty.push(matched.conn);
+                    }
+                }
+                Delivery::Queued => self.stats.publishes_delivered += 1,
+                Delivery::Dropped(why) => self.stats.drop(DropReason::Subscriber(why), 1),
+            }
+        }
+    }
+
+    /// Hands the message to every other worker and node that wants it; returns how many acceptances the
+    /// acknowledgement waits for.
+    fn hand_on(
+        &mut self,
+        now: Moment,
+        key: ConnKey,
+        room: usize,
+        matches: &Matches,
+        message: &Message<'_>,
+    ) -> Result<u16, Fault> {
+        let broker = self.rooms[room].id;
+        let mut waiting = 0;
+        for &dest in &matches.remotes {
+            let destination = &mut self.dests[usize::from(dest)];
+            if destination.stuck(now) || destination.waiting_bytes() > FORWARD_WINDOW_BYTES {
+                if message.qos == QoS::AtMostOnce {
+                    self.stats.drop(DropReason::DestinationStuck, 1);
+                    continue;
+                }
+                return Err(Ending::with(ReasonCode::SERVER_BUSY, "a node that must get the message takes none").into());
+            }
+            let seq = destination.append(broker, |body| transfer(message, body));
+            self.stats.publishes_forwarded += 1;
+            if !destination.touched {
+                destination.touched = true;
+                self.touched.push(dest);
+            }
+            let congested = destination.congested();
+            let Some(conn) = get(&mut self.conns, key) else { continue };
+            if congested {
+                conn.blocked_on = Some(dest);
+            }
+            if let Phase::Active(active) = &conn.phase
+                && message.qos != QoS::AtMostOnce
+            {
+                self.dests[usize::from(dest)].await_acceptance(seq, key, active.session.acks.next_number());
+                waiting += 1;
+            }
+        }
+        Ok(waiting)
+    }
+
+    fn acknowledge(&mut self, now: Moment, key: ConnKey, packet_id: PacketId, nobody: bool, waiting: u16) {
+        let Some(conn) = get(&mut self.conns, key) else { return };
+        let Phase::Active(active) = &mut conn.phase else { return };
+        let reason = if nobody { ReasonCode::NO_MATCHING_SUBSCRIBERS } else { ReasonCode::SUCCESS };
+        active.session.acks.push(packet_id, reason, waiting, now);
+        self.send_due_acks(key);
+    }
+
+    /// Writes the acknowledgements that are due, in order.
+    pub(super) fn send_due_acks(&mut self, key: ConnKey) {
+        let Some(conn) = get(&mut self.conns, key) else { return };
+        let Phase::Active(active) = &mut conn.phase else { return };
+        let version = active.session.version;
+        let mut any = false;
+        while let Some((packet_id, reason)) = active.session.acks.pop_due() {
+            conn.out.write(|to| puback(to, version, packet_id, reason));
+            any = true;
+        }
+        if any {
+            self.mark_dirty(key);
+        }
+    }
+
+    pub(super) fn on_packet(
+        &mut self,
+        key: ConnKey,
+        packet: Packet,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Fault> {
+        let Some(conn) = get(&mut self.conns, key) else { return Ok(()) };
+        let Phase::Active(active) = &mut conn.phase else { return Ok(()) };
+        let version = active.session.version;
+        match packet {
+            Packet::Puback(ack) => {
+                active.session.on_puback(&mut conn.out, ack.packet_id)?;
+                if !conn.out.is_empty() {
+                    self.mark_dirty(key);
+                }
+            }
+            Packet::Subscribe(subscribe) => self.on_subscribe(key, subscribe, out)?,
+            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(key, &unsubscribe, out),
+            Packet::Pingreq => {
+                send(conn, version, &Packet::Pingresp);
+                self.mark_dirty(key);
+            }
+            Packet::Disconnect(_) => {
+                self.retire(key, false, out);
+                self.mark_dirty(key);
+                out.push(Effect::Close { conn: key });
+            }
+            // Nothing of QoS 2 was granted or announced, so nothing of it can be answered.
+            Packet::Pubrec(_) | Packet::Pubrel(_) | Packet::Pubcomp(_) => {
+                return Err(Ending::with(ReasonCode::PROTOCOL_ERROR, "packet of a qos that was not announced").into());
+            }
+            Packet::Auth(_) => {
+                return Err(Ending::with(ReasonCode::PROTOCOL_ERROR, "auth without an authentication method").into());
+            }
+            Packet::Connect(_) => {
+                return Err(Ending::with(ReasonCode::PROTOCOL_ERROR, "second connect").into());
+            }
+            Packet::Publish(_) | Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
+                return Err(Ending::with(ReasonCode::PROTOCOL_ERROR, "packet that only a server sends").into());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn recent_matches(active: &mut Active, room: &mut Room, topic: &str) -> Rc<Matches> {
+    if let Some(recent) = &active.recent
+        && recent.generation == room.generation()
+        && *recent.topic == *topic
+    {
+        return recent.matches.clone();
+    }
+    let matches = room.matches(topic);
+    active.recent = Some(Recent { topic: topic.into(), generation: room.generation(), matches: matches.clone() });
+    matches
+}
+
+fn transfer(message: &Message<'_>, body: &mut BytesMut) {
+    if let Err(error) = message.encode_transfer(body) {
+        tracing::error!(%error, "a publish that decoded does not encode");
+    }
+}
+
+/// PUBACK, in its short form where the version has one (MQTT 5 §3.4.2.1).
+fn puback(to: &mut BytesMut, version: Version, packet_id: PacketId, reason: ReasonCode) {
+    let id = packet_id.get().to_be_bytes();
+    if version == Version::V311 || reason == ReasonCode::SUCCESS {
+        to.extend_from_slice(&[0x40, 2, id[0], id[1]]);
+    } else {
+        to.extend_from_slice(&[0x40, 3, id[0], id[1], reason.value()]);
+    }
+}

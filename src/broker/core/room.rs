@@ -1,0 +1,302 @@
+//! One broker on one worker: who of this worker, of its siblings and of the peers wants what.
+
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rookery_cluster::ids::BrokerId;
+use rookery_cluster::topics::{Index, Seeded};
+
+use super::ConnKey;
+use crate::mqtt::codec::QoS;
+
+/// Topics whose matches are remembered. When full, the memory is emptied: hot topics come back at once.
+const REMEMBERED_TOPICS: usize = 16_384;
+
+/// Index of a destination in the core's table.
+pub type DestIndex = u16;
+
+/// Who holds a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Subscriber {
+    /// A connection of this worker.
+    Local(ConnKey),
+    /// Some connection elsewhere.
+    Remote(DestIndex),
+}
+
+/// Options of one subscription (MQTT 5 §3.8.3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Maximum QoS at which messages are delivered.
+    pub qos: QoS,
+    /// Whether the subscriber's own publishes are left out.
+    pub no_local: bool,
+    /// Whether RETAIN is forwarded as it was published.
+    pub retain_as_published: bool,
+    /// Subscription Identifier, if the client gave one.
+    pub id: Option<u32>,
+}
+
+/// One receiving connection of this worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalMatch {
+    /// The connection.
+    pub conn: ConnKey,
+    /// The highest QoS of its matching subscriptions (MQTT 5 §3.3.4).
+    pub qos: QoS,
+    /// All of its matching subscriptions are No Local.
+    pub no_local: bool,
+    /// Any of them asks for Retain As Published.
+    pub retain_as_published: bool,
+    /// Identifiers of the matching subscriptions.
+    pub ids: Vec<u32>,
+}
+
+/// Everybody who gets a message on one topic: each connection and each destination once.
+#[derive(Debug, Default)]
+pub struct Matches {
+    /// Connections of this worker.
+    pub locals: Vec<LocalMatch>,
+    /// Other workers and nodes.
+    pub remotes: Vec<DestIndex>,
+}
+
+/// Interest of this worker's own connections in one filter.
+#[derive(Debug, Default)]
+struct Held {
+    refs: u32,
+    /// The barrier that other workers and nodes have yet to pass.
+    barrier: Option<u64>,
+}
+
+/// What the others must be told after a subscription was added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// All of them know the filter already.
+    Known,
+    /// They are being told: wait for this barrier.
+    Pending(u64),
+    /// They must be told, under this new barrier.
+    New(u64),
+}
+
+/// One broker on one worker.
+#[derive(Debug)]
+pub struct Room {
+    /// The broker.
+    pub id: BrokerId,
+    index: Index<Subscriber, Options>,
+    held: BTreeMap<Arc<str>, Held>,
+    remembered: HashMap<Box<str>, Rc<Matches>, Seeded>,
+    /// Rises with every change of the index: a match remembered elsewhere is valid for one generation.
+    generation: u64,
+    /// Connections of this worker that the broker has.
+    pub conns: u32,
+    /// Bytes that wait for those connections (R19), as of the last tick.
+    pub buffered: usize,
+    /// Bytes that may wait for them; as the settings of the last client admitted say.
+    pub budget: usize,
+}
+
+impl Room {
+    /// A broker that nobody wants anything of yet.
+    pub fn new(id: BrokerId, seed: u64) -> Self {
+        Self {
+            id,
+            index: Index::new(seed),
+            held: BTreeMap::new(),
+            remembered: HashMap::with_hasher(Seeded::new(seed)),
+            generation: 0,
+            conns: 0,
+            buffered: 0,
+            budget: usize::MAX,
+        }
+    }
+
+    /// Whether the broker's bytes on this worker are used up (R19).
+    pub fn over_budget(&self) -> bool {
+        self.buffered > self.budget
+    }
+
+    /// Whether nothing is known of the broker any more.
+    pub fn is_idle(&self) -> bool {
+        self.conns == 0 && self.index.is_empty()
+    }
+
+    /// See the field.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Who gets a message on `topic`.
+    pub fn matches(&mut self, topic: &str) -> Rc<Matches> {
+        if let Some(known) = self.remembered.get(topic) {
+            return known.clone();
+        }
+        let found = Rc::new(self.find(topic));
+        if self.remembered.len() >= REMEMBERED_TOPICS {
+            self.remembered.clear();
+        }
+        self.remembered.insert(topic.into(), found.clone());
+        found
+    }
+
+    fn find(&self, topic: &str) -> Matches {
+        let mut locals: Vec<LocalMatch> = Vec::new();
+        let mut remotes = Vec::new();
+        self.index.for_each_match(topic, |subscriber, options| match subscriber {
+            Subscriber::Remote(dest) => remotes.push(*dest),
+            Subscriber::Local(conn) => locals.push(LocalMatch {
+                conn: *conn,
+                qos: options.qos,
+                no_local: options.no_local,
+                retain_as_published: options.retain_as_published,
+                ids: options.id.into_iter().collect(),
+            }),
+        });
+        remotes.sort_unstable();
+        remotes.dedup();
+        locals.sort_by_key(|m| m.conn);
+        locals.dedup_by(|next, first| {
+            let same = next.conn == first.conn;
+            if same {
+                first.qos = first.qos.max(next.qos);
+                first.no_local &= next.no_local;
+                first.retain_as_published |= next.retain_as_published;
+                first.ids.append(&mut next.ids);
+            }
+            same
+        });
+        Matches { locals, remotes }
+    }
+
+    fn changed(&mut self) {
+        self.generation += 1;
+        self.remembered.clear();
+    }
+
+    /// Adds or replaces a connection's subscription. `new_barrier` is used if the others must be told.
+    pub fn subscribe(&mut self, conn: ConnKey, filter: &Arc<str>, options: Options, new_barrier: u64) -> Interest {
+        let replaced = self.index.insert(filter, Subscriber::Local(conn), options).is_some();
+        self.changed();
+        let held = self.held.entry(filter.clone()).or_default();
+        if !replaced {
+            held.refs += 1;
+        }
+        if held.refs == 1 && !replaced {
+            held.barrier = Some(new_barrier);
+            return Interest::New(new_barrier);
+        }
+        held.barrier.map_or(Interest::Known, Interest::Pending)
+    }
+
+    /// Removes a connection's subscription: whether there was one, and whether the others must be told that
+    /// nobody here wants the filter any more.
+    pub fn unsubscribe(&mut self, conn: ConnKey, filter: &str) -> (bool, bool) {
+        if self.index.remove(filter, &Subscriber::Local(conn)).is_none() {
+            return (false, false);
+        }
+        self.changed();
+        let Some(held) = self.held.get_mut(filter) else { return (true, false) };
+        held.refs -= 1;
+        let last = held.refs == 0;
+        if last {
+            self.held.remove(filter);
+        }
+        (true, last)
+    }
+
+    /// The barrier `token` of `filter` ended.
+    pub fn barrier_passed(&mut self, filter: &str, token: u64) {
+        if let Some(held) = self.held.get_mut(filter)
+            && held.barrier == Some(token)
+        {
+            held.barrier = None;
+        }
+    }
+
+    /// Another worker or node wants `filter`.
+    pub fn add_remote(&mut self, dest: DestIndex, filter: &str) {
+        let options = Options { qos: QoS::ExactlyOnce, no_local: false, retain_as_published: true, id: None };
+        self.index.insert(filter, Subscriber::Remote(dest), options);
+        self.changed();
+    }
+
+    /// It wants nothing any more.
+    pub fn clear_remote(&mut self, dest: DestIndex) {
+        let gone: Vec<String> = self
+            .index
+            .filters()
+            .into_iter()
+            .filter(|filter| self.index.get(filter, &Subscriber::Remote(dest)).is_some())
+            .collect();
+        for filter in gone {
+            self.remove_remote(dest, &filter);
+        }
+    }
+
+    /// It no longer wants `filter`.
+    pub fn remove_remote(&mut self, dest: DestIndex, filter: &str) {
+        self.index.remove(filter, &Subscriber::Remote(dest));
+        self.changed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: ConnKey = ConnKey { index: 1, generation: 1 };
+    const B: ConnKey = ConnKey { index: 2, generation: 1 };
+
+    fn options(qos: QoS) -> Options {
+        Options { qos, no_local: false, retain_as_published: false, id: None }
+    }
+
+    fn room() -> Room {
+        Room::new(BrokerId(1), 7)
+    }
+
+    #[test]
+    fn overlapping_subscriptions_deliver_once_at_the_highest_qos() {
+        let mut r = room();
+        r.subscribe(A, &"a/+".into(), Options { id: Some(3), ..options(QoS::AtMostOnce) }, 1);
+        r.subscribe(A, &"a/#".into(), Options { id: Some(4), ..options(QoS::AtLeastOnce) }, 2);
+        r.subscribe(B, &"a/b".into(), options(QoS::AtMostOnce), 3);
+        r.add_remote(7, "#");
+        r.add_remote(7, "a/b");
+        let m = r.matches("a/b");
+        assert_eq!(m.remotes, [7]);
+        assert_eq!(m.locals.len(), 2);
+        assert_eq!((m.locals[0].conn, m.locals[0].qos), (A, QoS::AtLeastOnce));
+        let mut ids = m.locals[0].ids.clone();
+        ids.sort_unstable();
+        assert_eq!(ids, [3, 4]);
+    }
+
+    #[test]
+    fn others_are_told_of_the_first_and_the_last_only() {
+        let mut r = room();
+        let f: Arc<str> = "x".into();
+        assert_eq!(r.subscribe(A, &f, options(QoS::AtMostOnce), 1), Interest::New(1));
+        assert_eq!(r.subscribe(B, &f, options(QoS::AtMostOnce), 2), Interest::Pending(1));
+        r.barrier_passed("x", 1);
+        assert_eq!(r.subscribe(B, &f, options(QoS::AtLeastOnce), 3), Interest::Known);
+        assert_eq!(r.unsubscribe(A, "x"), (true, false));
+        assert_eq!(r.unsubscribe(A, "x"), (false, false));
+        assert_eq!(r.unsubscribe(B, "x"), (true, true));
+        assert_eq!(r.subscribe(B, &f, options(QoS::AtMostOnce), 4), Interest::New(4));
+        assert!(r.matches("y").locals.is_empty());
+    }
+
+    #[test]
+    fn a_change_voids_what_was_remembered() {
+        let mut r = room();
+        assert!(r.matches("a").locals.is_empty());
+        let before = r.generation();
+        r.subscribe(A, &"a".into(), options(QoS::AtMostOnce), 1);
+        assert_ne!(before, r.generation());
+        assert_eq!(r.matches("a").locals.len(), 1);
+    }
+}

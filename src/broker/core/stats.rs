@@ -1,0 +1,73 @@
+//! What a worker counts. Plain numbers: `telemetry` gives them names.
+
+use std::collections::BTreeMap;
+
+pub use crate::mqtt::session::Dropped;
+
+/// Why a publish did not reach somebody (P12).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DropReason {
+    /// One subscriber's own bounds.
+    Subscriber(Dropped),
+    /// The broker's bytes on this worker are used up (R19).
+    BrokerMemory,
+    /// A destination had no credit for `limits::PUBLISH_TIMEOUT` (R10).
+    DestinationStuck,
+    /// It waited for a destination whose life ended.
+    DestinationExpired,
+    /// Bytes from another node that do not decode.
+    Corrupt,
+}
+
+impl DropReason {
+    /// The label of the counter.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Subscriber(Dropped::TooLarge) => "packet_too_large",
+            Self::Subscriber(Dropped::SlowSubscriber) => "slow_subscriber",
+            Self::Subscriber(Dropped::QueueFull) => "queue_full",
+            Self::BrokerMemory => "broker_memory",
+            Self::DestinationStuck => "destination_stuck",
+            Self::DestinationExpired => "destination_expired",
+            Self::Corrupt => "corrupt",
+        }
+    }
+}
+
+/// Counters of one worker, from its start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Sockets taken over.
+    pub connections_opened: u64,
+    /// CONNACKs with success.
+    pub clients_admitted: u64,
+    /// CONNACKs with a refusal, by reason code.
+    pub clients_refused: BTreeMap<u8, u64>,
+    /// Connections that the server ended, by the reason code of DISCONNECT.
+    pub disconnects_sent: BTreeMap<u8, u64>,
+    /// PUBLISH packets taken from clients.
+    pub publishes_received: u64,
+    /// Their payload bytes.
+    pub payload_bytes_received: u64,
+    /// PUBLISH packets written or queued for clients.
+    pub publishes_delivered: u64,
+    /// Publishes handed to other workers and nodes (once for each).
+    pub publishes_forwarded: u64,
+    /// Publishes that came from other workers and nodes.
+    pub publishes_from_others: u64,
+    /// Publishes not delivered, by reason.
+    pub dropped: BTreeMap<DropReason, u64>,
+    /// SUBACK barriers that timed out (P8).
+    pub barrier_timeouts: u64,
+    /// Malformed packets and protocol errors.
+    pub protocol_errors: u64,
+}
+
+impl Stats {
+    /// Counts one drop.
+    pub fn drop(&mut self, reason: DropReason, n: u64) {
+        if n > 0 {
+            *self.dropped.entry(reason).or_default() += n;
+        }
+    }
+}

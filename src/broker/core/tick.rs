@@ -1,0 +1,99 @@
+//! What time brings: deadlines, expiries, refusals (R9), and what metadata changed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rookery_cluster::clock::{Moment, UnixMillis};
+use rookery_cluster::ids::BrokerId;
+use rookery_cluster::limits::{CLAIM_TIMEOUT, CONNECT_DEADLINE, PUBLISH_TIMEOUT};
+
+use super::conn::{Conn, Phase};
+use super::{ConnKey, Core, Effect, Settings, View};
+use crate::mqtt::codec::ReasonCode;
+use crate::mqtt::session::Ending;
+
+/// How often deadlines are looked at: they are met at most this late. Small against the shortest of them, the
+/// second that a revoked token's connection may live (P2).
+const TICK: Duration = Duration::from_millis(250);
+/// The driver answers a claim by `CLAIM_TIMEOUT`; if even that fails, the connection is not kept for ever.
+const CLAIM_GRACE: Duration = Duration::from_secs(2);
+
+impl Core {
+    pub(super) fn on_tick(&mut self, now: Moment, view: &dyn View, out: &mut Vec<Effect>) {
+        self.next_tick = now + TICK;
+        let wall = view.wall();
+        let overdue: Vec<(ConnKey, Ending)> =
+            self.conns.iter().filter_map(|(_, conn)| Some((conn.key, overdue(conn, now, wall)?))).collect();
+        for (key, ending) in overdue {
+            self.end(key, ending, out);
+        }
+        self.account();
+        let dests = 0..self.dests.len();
+        for dest in dests.filter(|&dest| self.dests[dest].stuck(now)).collect::<Vec<_>>() {
+            // Its publishers are read again, to be told (R10): QoS 0 is dropped, QoS 1 closes.
+            self.unblock(dest as u16);
+        }
+    }
+
+    /// Adds up what waits for each broker's clients (R19) and gives idle buffers back.
+    fn account(&mut self) {
+        for (_, room) in &mut self.rooms {
+            room.buffered = 0;
+        }
+        for (_, conn) in &mut self.conns {
+            conn.out.shrink();
+            if let Phase::Active(active) = &conn.phase {
+                let room = &mut self.rooms[active.room];
+                room.buffered += conn.out.len() + active.session.queued_bytes();
+                room.budget = active.admitted.settings.broker_bytes;
+            }
+        }
+    }
+
+    pub(super) fn on_recheck(&mut self, broker: Option<BrokerId>, view: &dyn View, out: &mut Vec<Effect>) {
+        let withdrawn: Vec<(ConnKey, ReasonCode)> = self
+            .conns
+            .iter()
+            .filter_map(|(_, conn)| match &conn.phase {
+                Phase::Active(active) if broker.is_none_or(|b| b == active.admitted.broker) => {
+                    Some((conn.key, view.admits(active.admitted.broker, &active.admitted.jti).err()?))
+                }
+                _ => None,
+            })
+            .collect();
+        for (key, reason) in withdrawn {
+            self.end(key, Ending::with(reason, "no longer admitted"), out);
+        }
+    }
+
+    pub(super) fn on_reconfigured(&mut self, broker: BrokerId, settings: &Arc<Settings>) {
+        for (_, conn) in &mut self.conns {
+            if let Phase::Active(active) = &mut conn.phase
+                && active.admitted.broker == broker
+            {
+                active.admitted.settings = settings.clone();
+            }
+        }
+    }
+}
+
+/// What is wrong with a connection at this time.
+fn overdue(conn: &Conn, now: Moment, wall: UnixMillis) -> Option<Ending> {
+    match &conn.phase {
+        Phase::Greeting | Phase::Authenticating(_) => (now.since(conn.opened) >= CONNECT_DEADLINE)
+            .then_some(Ending::with(ReasonCode::MAXIMUM_CONNECT_TIME, "no connect in time")),
+        Phase::Claiming(claiming) => (now.since(claiming.since) >= CLAIM_TIMEOUT + CLAIM_GRACE)
+            .then_some(Ending::with(ReasonCode::SERVER_UNAVAILABLE, "no claim in time")),
+        Phase::Active(active) => {
+            if active.admitted.expires.is_some_and(|at| at <= wall) {
+                return Some(Ending::with(ReasonCode::NOT_AUTHORIZED, "the token expired"));
+            }
+            if active.session.silent_too_long(now) {
+                return Some(Ending::with(ReasonCode::KEEP_ALIVE_TIMEOUT, "keep alive timeout"));
+            }
+            let unanswered = active.session.acks.oldest().is_some_and(|since| now.since(since) >= PUBLISH_TIMEOUT);
+            unanswered.then_some(Ending::with(ReasonCode::SERVER_BUSY, "a publish was not accepted in time"))
+        }
+        Phase::Closing => None,
+    }
+}

@@ -1,0 +1,97 @@
+//! Acknowledgements owed to a publisher: in the order of its publishes (MQTT-4.6.0-2), each once all who must
+//! accept the message did.
+
+use std::collections::VecDeque;
+
+use rookery_cluster::clock::Moment;
+
+use crate::mqtt::codec::{PacketId, ReasonCode};
+
+#[derive(Debug)]
+struct Pending {
+    packet_id: PacketId,
+    reason: ReasonCode,
+    /// How many destinations have yet to accept.
+    waiting: u16,
+    since: Moment,
+}
+
+/// A FIFO of acknowledgements.
+#[derive(Debug, Default)]
+pub struct PendingAcks {
+    /// Number of the first entry.
+    base: u64,
+    queue: VecDeque<Pending>,
+}
+
+impl PendingAcks {
+    /// Publishes received and not acknowledged.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether nothing is owed.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Number of the next entry that [`PendingAcks::push`] adds.
+    pub fn next_number(&self) -> u64 {
+        self.base + self.queue.len() as u64
+    }
+
+    /// Adds a publish that `waiting` destinations have yet to accept.
+    pub fn push(&mut self, packet_id: PacketId, reason: ReasonCode, waiting: u16, now: Moment) {
+        self.queue.push_back(Pending { packet_id, reason, waiting, since: now });
+    }
+
+    /// One destination accepted publish `number`.
+    pub fn accepted(&mut self, number: u64) {
+        let entry = number.checked_sub(self.base).and_then(|at| self.queue.get_mut(usize::try_from(at).ok()?));
+        if let Some(entry) = entry {
+            entry.waiting = entry.waiting.saturating_sub(1);
+        }
+    }
+
+    /// The next acknowledgement that is due.
+    pub fn pop_due(&mut self) -> Option<(PacketId, ReasonCode)> {
+        if self.queue.front()?.waiting > 0 {
+            return None;
+        }
+        let due = self.queue.pop_front()?;
+        self.base += 1;
+        Some((due.packet_id, due.reason))
+    }
+
+    /// Since when the oldest has waited.
+    pub fn oldest(&self) -> Option<Moment> {
+        self.queue.front().map(|p| p.since)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: u16) -> PacketId {
+        PacketId::new(n).expect("not zero")
+    }
+
+    #[test]
+    fn the_head_holds_back_those_behind_it() {
+        let mut acks = PendingAcks::default();
+        let first = acks.next_number();
+        acks.push(id(5), ReasonCode::SUCCESS, 2, Moment::default());
+        let second = acks.next_number();
+        acks.push(id(6), ReasonCode::NO_MATCHING_SUBSCRIBERS, 1, Moment::default());
+        acks.accepted(second);
+        assert_eq!(acks.pop_due(), None);
+        acks.accepted(first);
+        assert_eq!(acks.pop_due(), None);
+        acks.accepted(first);
+        assert_eq!(acks.pop_due(), Some((id(5), ReasonCode::SUCCESS)));
+        assert_eq!(acks.pop_due(), Some((id(6), ReasonCode::NO_MATCHING_SUBSCRIBERS)));
+        acks.accepted(first);
+        assert!(acks.is_empty());
+    }
+}

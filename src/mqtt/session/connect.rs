@@ -1,0 +1,112 @@
+//! CONNECT: what is checked once the sender is known, and CONNACK (MQTT 5 §3.1, §3.2).
+
+use std::num::{NonZeroU16, NonZeroU32};
+
+use super::{Ending, Settings};
+use crate::mqtt::codec::{Connack, ConnackProperties, Connect, Packet, QoS, ReasonCode, Version};
+
+/// Checks before anybody is authenticated: only what costs nothing.
+pub fn check_unauthenticated(connect: &Connect) -> Result<(), Ending> {
+    if connect.properties.authentication_method.is_some() {
+        return Err(Ending::with(ReasonCode::BAD_AUTHENTICATION_METHOD, "no enhanced authentication is offered"));
+    }
+    Ok(())
+}
+
+/// Checks of an authenticated client's CONNECT against its broker's settings.
+pub fn check(connect: &Connect, client_id: &str, settings: &Settings) -> Result<(), Ending> {
+    if client_id.is_empty() || client_id.len() > settings.max_client_id {
+        return Err(Ending::with(ReasonCode::CLIENT_ID_INVALID, "client id too long"));
+    }
+    let Some(will) = &connect.will else { return Ok(()) };
+    if will.qos == QoS::ExactlyOnce {
+        return Err(Ending::with(ReasonCode::QOS_NOT_SUPPORTED, "will with qos 2"));
+    }
+    if will.retain {
+        return Err(Ending::with(ReasonCode::RETAIN_NOT_SUPPORTED, "retained will"));
+    }
+    // A will that would not fire is refused, not forgotten (P10).
+    Err(Ending::with(ReasonCode::IMPLEMENTATION_SPECIFIC, "wills are not supported"))
+}
+
+/// The keep-alive that holds, seconds (Server Keep Alive, MQTT 5 §3.2.2.3.14).
+pub fn keep_alive(connect: &Connect, settings: &Settings) -> u16 {
+    match settings.keep_alive_maximum {
+        0 => connect.keep_alive,
+        most if connect.keep_alive == 0 => most,
+        most => connect.keep_alive.min(most),
+    }
+}
+
+/// The CONNACK that admits the client.
+pub fn connack(connect: &Connect, client_id: &str, settings: &Settings, session_present: bool) -> Packet {
+    let mut connack = Connack::new(session_present, ReasonCode::SUCCESS);
+    if connect.version == Version::V5 {
+        connack.properties = properties(connect, client_id, settings);
+    }
+    Packet::Connack(Box::new(connack))
+}
+
+fn properties(connect: &Connect, client_id: &str, settings: &Settings) -> ConnackProperties {
+    let kept = keep_alive(connect, settings);
+    ConnackProperties {
+        // Sessions end with their connection.
+        session_expiry: connect.properties.session_expiry.filter(|wanted| *wanted != 0).map(|_| 0),
+        receive_maximum: NonZeroU16::new(settings.receive_maximum),
+        maximum_qos: Some(QoS::AtLeastOnce),
+        retain_available: Some(false),
+        maximum_packet_size: u32::try_from(settings.max_packet).ok().and_then(NonZeroU32::new),
+        assigned_client_id: connect.client_id.is_empty().then(|| client_id.to_owned()),
+        topic_alias_maximum: Some(settings.topic_alias_maximum).filter(|most| *most > 0),
+        shared_subscription_available: Some(false),
+        server_keep_alive: (kept != connect.keep_alive).then_some(kept),
+        ..ConnackProperties::default()
+    }
+}
+
+/// The CONNACK that refuses.
+pub fn refusal(reason: ReasonCode) -> Packet {
+    Packet::Connack(Box::new(Connack::new(false, reason)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connack_of(packet: Packet) -> Connack {
+        match packet {
+            Packet::Connack(c) => *c,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn connack_announces_what_is_granted() {
+        let settings = Settings { keep_alive_maximum: 60, ..Settings::default() };
+        let mut c = Connect::new(Version::V5, "");
+        c.keep_alive = 600;
+        c.properties.session_expiry = Some(3600);
+        let got = connack_of(connack(&c, "01ABC", &settings, false)).properties;
+        assert_eq!(got.assigned_client_id.as_deref(), Some("01ABC"));
+        assert_eq!(got.server_keep_alive, Some(60));
+        assert_eq!(got.session_expiry, Some(0));
+        assert_eq!(got.maximum_qos, Some(QoS::AtLeastOnce));
+    }
+
+    #[test]
+    fn connack_of_the_older_version_has_no_properties() {
+        let c = Connect::new(Version::V311, "a");
+        assert_eq!(connack_of(connack(&c, "a", &Settings::default(), false)).properties, ConnackProperties::default());
+    }
+
+    #[test]
+    fn too_long_client_id_and_unknown_authentication_method() {
+        let mut c = Connect::new(Version::V5, "a");
+        assert_eq!(
+            check(&c, &"x".repeat(1025), &Settings::default()).expect_err("long").reason,
+            ReasonCode::CLIENT_ID_INVALID
+        );
+        c.properties.authentication_method = Some("SCRAM-SHA-1".into());
+        assert_eq!(check_unauthenticated(&c).expect_err("method").reason, ReasonCode::BAD_AUTHENTICATION_METHOD);
+    }
+}

@@ -1,0 +1,74 @@
+//! One client's protocol state: what MQTT says about a connection once it is admitted. PURE.
+//!
+//! The core calls, in this order: [`connect::check`] on a CONNECT whose sender is authenticated, then
+//! [`Session::new`] and [`connect::connack`]; from then on `on_X` methods for packets that came in and `deliver`
+//! for messages that go out. What must be sent is appended to an [`Outbound`]; an [`Ending`] ends the connection.
+
+mod ack;
+mod alias;
+pub mod connect;
+mod deliver;
+mod keepalive;
+mod outbound;
+mod publish;
+mod reason;
+mod settings;
+
+use rookery_cluster::clock::Moment;
+use rookery_cluster::ids::ClientId;
+
+pub use ack::PendingAcks;
+pub use deliver::{Delivery, Dropped, Message};
+pub use outbound::{Outbound, SHARE_FROM};
+pub use publish::Incoming;
+pub use reason::Ending;
+pub use settings::Settings;
+
+use self::alias::InboundAliases;
+use self::deliver::SendWindow;
+use self::keepalive::KeepAlive;
+use crate::mqtt::codec::{Connect, Version};
+
+/// The state of one admitted client.
+#[derive(Debug)]
+pub struct Session {
+    /// The client.
+    pub client: ClientId,
+    /// Version of its connection.
+    pub version: Version,
+    /// Its publishes whose acknowledgement waits for others, in the order of arrival.
+    pub acks: PendingAcks,
+    /// Whether reason strings and user properties may be sent outside CONNACK, DISCONNECT and PUBLISH
+    /// (MQTT 5 §3.1.2.11.7).
+    pub wants_problem_information: bool,
+    receive_maximum: u16,
+    aliases: InboundAliases,
+    window: SendWindow,
+    keep_alive: KeepAlive,
+}
+
+impl Session {
+    /// The session that `connect` opens.
+    pub fn new(client: ClientId, connect: &Connect, settings: &Settings, now: Moment) -> Self {
+        Self {
+            client,
+            version: connect.version,
+            acks: PendingAcks::default(),
+            wants_problem_information: connect.properties.request_problem_information.unwrap_or(true),
+            receive_maximum: settings.receive_maximum,
+            aliases: InboundAliases::new(settings.topic_alias_maximum),
+            window: SendWindow::new(connect, settings),
+            keep_alive: KeepAlive::new(connect::keep_alive(connect, settings), now),
+        }
+    }
+
+    /// A packet came in.
+    pub fn heard(&mut self, now: Moment) {
+        self.keep_alive.heard(now);
+    }
+
+    /// Whether one and a half keep-alive intervals passed without a packet (MQTT 5 §3.1.2.10).
+    pub fn silent_too_long(&self, now: Moment) -> bool {
+        self.keep_alive.expired(now)
+    }
+}

@@ -1,0 +1,33 @@
+//! A client's PUBLISH: alias, QoS, receive window (MQTT 5 §3.3).
+
+use std::sync::Arc;
+
+use super::{Ending, Session};
+use crate::mqtt::codec::{PublishRef, QoS, ReasonCode};
+
+/// A PUBLISH that the session took.
+#[derive(Debug)]
+pub struct Incoming {
+    /// Its topic, where that came by alias; else the packet has it.
+    pub aliased: Option<Arc<str>>,
+}
+
+impl Session {
+    /// Checks a PUBLISH against what CONNACK announced and resolves its alias.
+    pub fn on_publish(&mut self, publish: &PublishRef<'_>) -> Result<Incoming, Ending> {
+        if publish.qos == QoS::ExactlyOnce {
+            return Err(Ending::with(ReasonCode::QOS_NOT_SUPPORTED, "publish with qos 2"));
+        }
+        if publish.retain {
+            return Err(Ending::with(ReasonCode::RETAIN_NOT_SUPPORTED, "retained publish"));
+        }
+        if publish.qos == QoS::AtLeastOnce && self.acks.len() >= usize::from(self.receive_maximum) {
+            return Err(Ending::with(ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, "more unacknowledged publishes than announced"));
+        }
+        let aliased = match publish.properties.topic_alias {
+            Some(alias) => Some(self.aliases.resolve(alias, publish.topic)?),
+            None => None,
+        };
+        Ok(Incoming { aliased })
+    }
+}
