@@ -11,13 +11,14 @@ use std::hash::{BuildHasher, Hasher};
 
 /// Makes the hashers of one index.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Seeded {
+pub struct Seeded {
     left: u64,
     right: u64,
 }
 
 impl Seeded {
-    pub(super) fn new(seed: u64) -> Self {
+    /// A hasher with secrets spread from `seed`.
+    pub fn new(seed: u64) -> Self {
         Self { left: spread(seed), right: spread(seed ^ 0x9e37_79b9_7f4a_7c15) }
     }
 }
@@ -31,7 +32,7 @@ impl BuildHasher for Seeded {
 }
 
 /// One hash in the making.
-pub(super) struct Folded {
+pub struct Folded {
     state: u64,
     left: u64,
     right: u64,

@@ -8,4 +8,5 @@ mod index;
 pub use grammar::{
     MAX_FILTER_LEVELS, MAX_TOPIC_BYTES, ParsedFilter, TopicError, matches, validate_filter, validate_topic,
 };
+pub use hash::Seeded;
 pub use index::Index;

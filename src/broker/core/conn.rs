@@ -10,7 +10,7 @@ use rookery_cluster::ids::{Epoch, Nonce};
 
 use super::room::{DestIndex, Matches};
 use super::{Admitted, ConnKey};
-use crate::mqtt::codec::{Connect, ReasonCode, Version};
+use crate::mqtt::codec::{Connect, ReasonCode};
 use crate::mqtt::session::{Outbound, Session};
 
 /// How the client is connected; for the log and for limits.
@@ -126,16 +126,6 @@ impl Conn {
             Phase::Greeting => true,
             Phase::Active(_) => interest_complete && self.blocked_on.is_none(),
             Phase::Authenticating(_) | Phase::Claiming(_) | Phase::Closing => false,
-        }
-    }
-
-    /// The connection's version, once it said.
-    pub fn version(&self) -> Option<Version> {
-        match &self.phase {
-            Phase::Greeting | Phase::Closing => None,
-            Phase::Authenticating(connect) => Some(connect.version),
-            Phase::Claiming(claiming) => Some(claiming.connect.version),
-            Phase::Active(active) => Some(active.session.version),
         }
     }
 

@@ -180,11 +180,6 @@ impl Destination {
         *self = Self { touched, ..Self::new(holder) };
         dropped
     }
-
-    /// When [`Destination::stuck`] will hold.
-    pub fn stuck_at(&self) -> Option<Moment> {
-        self.congested_since.map(|since| since + PUBLISH_TIMEOUT)
-    }
 }
 
 #[cfg(test)]

@@ -102,6 +102,7 @@ pub struct Admitted {
 
 /// What happens to a worker.
 #[derive(Debug)]
+#[expect(missing_docs, reason = "each variant's text tells its fields")]
 pub enum Input<'a> {
     /// Bytes came in.
     Read { conn: ConnKey, bytes: &'a [u8] },
@@ -139,6 +140,7 @@ pub enum Input<'a> {
 
 /// What the driver must do.
 #[derive(Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each variant's text tells its fields")]
 pub enum Effect {
     /// Check a token, off this thread (R18); answered by [`Input::Authenticated`].
     Authenticate { conn: ConnKey, request: Box<AuthRequest> },
@@ -228,7 +230,7 @@ impl Core {
     pub fn step(&mut self, now: Moment, input: Input<'_>, view: &dyn View, out: &mut Vec<Effect>) {
         if now >= view.serving_until() && !self.conns.is_empty() {
             // Whoever holds the claims next may be serving already: nothing more is read or acknowledged.
-            self.close_all(ReasonCode::SERVER_UNAVAILABLE, out);
+            self.close_all(ReasonCode::USE_ANOTHER_SERVER, out);
         }
         match input {
             Input::Read { conn, bytes } => self.on_read(now, conn, bytes, out),
