@@ -1,3 +1,10 @@
 //! The broker: what one worker does with its connections. `core` decides (PURE), `worker` performs.
 
 pub mod core;
+mod mailbox;
+mod serve;
+pub mod transport;
+pub mod worker;
+
+pub use mailbox::{LocalBatch, Mail, Mailbox};
+pub use worker::{Services, Worker, WorkerConfig};

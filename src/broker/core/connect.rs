@@ -221,7 +221,9 @@ impl Core {
         let Phase::Claiming(claiming) = &conn.phase else { return };
         let version = claiming.connect.version;
         let ending = match why {
-            ClaimRefusal::Superseded => Ending::with(ReasonCode::SERVER_UNAVAILABLE, "a newer connect replaced this one"),
+            ClaimRefusal::Superseded => {
+                Ending::with(ReasonCode::SERVER_UNAVAILABLE, "a newer connect replaced this one")
+            }
             ClaimRefusal::Unavailable => Ending::with(ReasonCode::SERVER_UNAVAILABLE, "no quorum for the claim"),
             ClaimRefusal::TooFast => Ending::with(ReasonCode::CONNECTION_RATE_EXCEEDED, "takeovers come too fast"),
         };
@@ -366,4 +368,3 @@ pub(super) fn send(conn: &mut Conn, version: Version, packet: &Packet) {
 fn without_secrets(connect: Connect) -> Connect {
     Connect { password: None, ..connect }
 }
-

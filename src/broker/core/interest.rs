@@ -88,8 +88,7 @@ impl Core {
             return (ReasonCode::QUOTA_EXCEEDED, None);
         }
         let qos = wanted.qos.min(QoS::AtLeastOnce);
-        let options =
-            Options { qos, no_local: wanted.no_local, retain_as_published: wanted.retain_as_published, id };
+        let options = Options { qos, no_local: wanted.no_local, retain_as_published: wanted.retain_as_published, id };
         let filter: Arc<str> = wanted.filter.as_str().into();
         active.filters.insert(filter.clone());
         let room = &mut self.rooms[active.room];
@@ -115,11 +114,8 @@ impl Core {
             return;
         }
         let version = active.session.version;
-        let suback = Suback {
-            packet_id: pending.packet_id,
-            reasons: pending.reasons,
-            properties: ReasonProperties::default(),
-        };
+        let suback =
+            Suback { packet_id: pending.packet_id, reasons: pending.reasons, properties: ReasonProperties::default() };
         send(conn, version, &Packet::Suback(suback));
         self.mark_dirty(key);
     }
@@ -165,8 +161,7 @@ impl Core {
         let Some(conn) = get(&mut self.conns, key) else { return };
         let Phase::Active(active) = &conn.phase else { return };
         let version = active.session.version;
-        let unsuback =
-            Unsuback { packet_id: unsubscribe.packet_id, reasons, properties: ReasonProperties::default() };
+        let unsuback = Unsuback { packet_id: unsubscribe.packet_id, reasons, properties: ReasonProperties::default() };
         send(conn, version, &Packet::Unsuback(unsuback));
         self.mark_dirty(key);
     }

@@ -20,9 +20,9 @@ mod interest;
 mod publish;
 mod room;
 mod stats;
-mod tick;
 #[cfg(test)]
 mod tests;
+mod tick;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -81,7 +81,10 @@ pub struct AuthRequest {
 
 impl std::fmt::Debug for AuthRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AuthRequest").field("client_id", &self.client_id).field("from", &self.from).finish_non_exhaustive()
+        f.debug_struct("AuthRequest")
+            .field("client_id", &self.client_id)
+            .field("from", &self.from)
+            .finish_non_exhaustive()
     }
 }
 
@@ -217,7 +220,13 @@ impl Core {
     }
 
     /// Takes a connection over.
-    pub fn open(&mut self, now: Moment, from: SocketAddr, server_name: Option<Arc<str>>, transport: Transport) -> ConnKey {
+    pub fn open(
+        &mut self,
+        now: Moment,
+        from: SocketAddr,
+        server_name: Option<Arc<str>>,
+        transport: Transport,
+    ) -> ConnKey {
         self.generation = self.generation.wrapping_add(1);
         let entry = self.conns.vacant_entry();
         let key = ConnKey { index: entry.key() as u32, generation: self.generation };
@@ -280,10 +289,27 @@ impl Core {
         get(&mut self.conns, key).map(|conn| &mut conn.out)
     }
 
+    /// The socket took bytes of the connection: what waited for room in its output moves up.
+    pub fn drained(&mut self, key: ConnKey) {
+        if let Some(conn) = get(&mut self.conns, key)
+            && let Phase::Active(active) = &mut conn.phase
+            && let Err(ending) = active.session.pump(&mut conn.out)
+        {
+            tracing::error!(what = ending.what, "queued message lost");
+        }
+    }
+
+    /// Whether [`Core::flush`] has something to do.
+    pub fn has_batches(&self) -> bool {
+        !self.touched.is_empty()
+    }
+
     /// Whether the connection is read from: not while it waits for others, nor while a destination that it
     /// fills is full (R10), nor once it closes.
     pub fn wants_read(&self, key: ConnKey) -> bool {
-        self.conns.get(key.index as usize).is_some_and(|conn| conn.key == key && conn.wants_read(self.interest_complete))
+        self.conns
+            .get(key.index as usize)
+            .is_some_and(|conn| conn.key == key && conn.wants_read(self.interest_complete))
     }
 
     /// Whether the connection ends once its output is written.

@@ -134,12 +134,7 @@ impl Core {
         }
     }
 
-    pub(super) fn on_packet(
-        &mut self,
-        key: ConnKey,
-        packet: Packet,
-        out: &mut Vec<Effect>,
-    ) -> Result<(), Fault> {
+    pub(super) fn on_packet(&mut self, key: ConnKey, packet: Packet, out: &mut Vec<Effect>) -> Result<(), Fault> {
         let Some(conn) = get(&mut self.conns, key) else { return Ok(()) };
         let Phase::Active(active) = &mut conn.phase else { return Ok(()) };
         let version = active.session.version;

@@ -10,8 +10,8 @@ use rookery_cluster::limits::{CONNECT_DEADLINE, LEASE, PUBLISH_TIMEOUT};
 
 use super::*;
 use crate::mqtt::codec::{
-    Ack, Connect, Disconnect, Packet, PacketId, Publish, QoS, Sender, Subscribe, SubscribeFilter, Version, decode, encode,
-    split,
+    Ack, Connect, Disconnect, Packet, PacketId, Publish, QoS, Sender, Subscribe, SubscribeFilter, Version, decode,
+    encode, split,
 };
 
 const B: BrokerId = BrokerId(9);
@@ -295,8 +295,7 @@ fn p3_takeover_says_0x8e_before_the_claim_is_given_back() {
         let (a, nonce) = w.connect(version, "a");
         let event = ClaimEvent::Revoked { broker: B, client: "a".into(), nonce, epoch: Epoch(1) };
         let effects = w.step(Input::Claim(event.clone()));
-        let release =
-            Effect::Release { broker: B, client: "a".into(), epoch: Epoch(1), nonce, after: Some(a) };
+        let release = Effect::Release { broker: B, client: "a".into(), epoch: Epoch(1), nonce, after: Some(a) };
         assert_eq!(effects, [release, Effect::Close { conn: a }]);
         let told = if version == Version::V5 { vec![disconnect(ReasonCode::SESSION_TAKEN_OVER)] } else { vec![] };
         assert_eq!(w.sent(a, version), told);

@@ -22,7 +22,10 @@ impl Session {
             return Err(Ending::with(ReasonCode::RETAIN_NOT_SUPPORTED, "retained publish"));
         }
         if publish.qos == QoS::AtLeastOnce && self.acks.len() >= usize::from(self.receive_maximum) {
-            return Err(Ending::with(ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, "more unacknowledged publishes than announced"));
+            return Err(Ending::with(
+                ReasonCode::RECEIVE_MAXIMUM_EXCEEDED,
+                "more unacknowledged publishes than announced",
+            ));
         }
         let aliased = match publish.properties.topic_alias {
             Some(alias) => Some(self.aliases.resolve(alias, publish.topic)?),

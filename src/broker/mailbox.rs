@@ -1,0 +1,88 @@
+//! What other threads tell a worker.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rookery_cluster::handle::{ClusterEvent, Run, WorkerPort};
+use rookery_cluster::ids::{BrokerId, WorkerId};
+use tokio::sync::Notify;
+
+use super::core::{Admitted, ConnKey, Settings, Transport};
+use super::transport::Incoming;
+use crate::mqtt::codec::ReasonCode;
+
+/// A batch from another worker of this node.
+#[derive(Debug)]
+pub struct LocalBatch {
+    /// The worker that sent it.
+    pub from: WorkerId,
+    /// Its number on the way from that worker to this one, from 1.
+    pub seq: u64,
+    /// The publishes.
+    pub runs: Vec<Run>,
+}
+
+/// One message to a worker.
+pub enum Mail {
+    /// From the cluster's drivers.
+    Cluster(ClusterEvent),
+    /// A new connection.
+    Adopt { incoming: Box<Incoming>, from: SocketAddr, server_name: Option<Arc<str>>, transport: Transport },
+    /// A token was checked.
+    Authenticated { conn: ConnKey, result: Result<Admitted, ReasonCode> },
+    /// Publishes from another worker of this node.
+    Local(LocalBatch),
+    /// Another worker of this node accepted this worker's batches up to `through`.
+    LocalAccepted { from: WorkerId, through: u64 },
+    /// What restricts the connections of `broker` (of all, if `None`) may have changed.
+    Recheck { broker: Option<BrokerId> },
+    /// A broker's limits changed.
+    Reconfigured { broker: BrokerId, settings: Arc<Settings> },
+    /// Ends every connection.
+    CloseAll { reason: ReasonCode },
+    /// Calls back once everything posted before is done.
+    Sync(Box<dyn FnOnce() + Send>),
+    /// Ends every connection, flushes, and ends the thread.
+    Stop { reason: ReasonCode },
+}
+
+/// A worker's mailbox. Posting takes one short lock and never waits. What may stand in it is bounded by others:
+/// publishes by the credit of the streams and siblings they come from, answers by the connections that asked,
+/// new connections by the listeners' cap.
+#[derive(Default)]
+pub struct Mailbox {
+    queue: Mutex<Vec<Mail>>,
+    arrived: Notify,
+}
+
+impl Mailbox {
+    /// Hands `mail` to the worker.
+    pub fn post(&self, mail: Mail) {
+        let was_empty = {
+            let mut queue = self.queue.lock();
+            queue.push(mail);
+            queue.len() == 1
+        };
+        if was_empty {
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Swaps everything that came with `into` (empty), waiting for the first.
+    pub async fn collect(&self, into: &mut Vec<Mail>) {
+        loop {
+            std::mem::swap(&mut *self.queue.lock(), into);
+            if !into.is_empty() {
+                return;
+            }
+            self.arrived.notified().await;
+        }
+    }
+}
+
+impl WorkerPort for Mailbox {
+    fn post(&self, event: ClusterEvent) {
+        Mailbox::post(self, Mail::Cluster(event));
+    }
+}

@@ -1,0 +1,74 @@
+//! One connection's task: reads into the core, writes what the core left.
+
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rookery_cluster::limits::RELEASE_FLUSH;
+
+use super::core::{ConnKey, Input};
+use super::transport::{Incoming, Read};
+use super::worker::Shared;
+
+/// Reads of one wake-up before others get their turn (R19): a flood costs its own connection's time.
+const READS_PER_TURN: u32 = 4;
+/// How long the transport's own goodbye may take.
+const GOODBYE: Duration = Duration::from_millis(500);
+
+/// How a connection's turns ended.
+enum End {
+    /// The core closes it: what waits is flushed first.
+    Closing,
+    /// The socket is gone.
+    Gone,
+}
+
+/// Serves one connection until it ends.
+pub(super) async fn serve(shared: Rc<Shared>, key: ConnKey, mut incoming: Box<Incoming>) {
+    let end = poll_fn(|cx| turn(&shared, key, &mut incoming, cx)).await;
+    if let End::Closing = end {
+        let flush = poll_fn(|cx| write(&shared, key, &mut incoming, cx));
+        // Whatever the outcome, the claim goes back afterwards: the next holder has waited long enough.
+        let _ = tokio::time::timeout(RELEASE_FLUSH, flush).await;
+        shared.flushed(key);
+        let _ = tokio::time::timeout(GOODBYE, poll_fn(|cx| incoming.poll_shutdown(cx))).await;
+    }
+    shared.forget(key);
+}
+
+fn turn(shared: &Rc<Shared>, key: ConnKey, incoming: &mut Incoming, cx: &mut Context<'_>) -> Poll<End> {
+    shared.register(key, cx.waker());
+    for _ in 0..READS_PER_TURN {
+        if let Poll::Ready(Err(_)) = write(shared, key, incoming, cx) {
+            return Poll::Ready(End::Gone);
+        }
+        if shared.core.borrow().closing(key) {
+            return Poll::Ready(End::Closing);
+        }
+        if !shared.core.borrow().wants_read(key) {
+            return Poll::Pending;
+        }
+        let mut buffer = shared.buffer.borrow_mut();
+        match incoming.poll_read(cx, &mut buffer) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(Read::Filled(n))) => shared.step(Input::Read { conn: key, bytes: &buffer[..n] }),
+            Poll::Ready(Ok(Read::Message(bytes))) => shared.step(Input::Read { conn: key, bytes: &bytes }),
+            Poll::Ready(Ok(Read::End) | Err(_)) => return Poll::Ready(End::Gone),
+        }
+    }
+    cx.waker().wake_by_ref();
+    Poll::Pending
+}
+
+fn write(shared: &Rc<Shared>, key: ConnKey, incoming: &mut Incoming, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    let mut core = shared.core.borrow_mut();
+    let Some(out) = core.outbound(key) else { return Poll::Ready(Ok(())) };
+    let before = out.len();
+    let result = incoming.poll_write(cx, out);
+    if before > 0 && out.len() < before {
+        core.drained(key);
+    }
+    result
+}

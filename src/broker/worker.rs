@@ -1,0 +1,390 @@
+//! A worker: one thread, one current-thread runtime, its sockets and its [`Core`]. Performs what the core decides.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Waker;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rookery_cluster::clock::SharedClock;
+use rookery_cluster::handle::{ClaimRequest, ClusterEvent, Holder, Run, SendError};
+use rookery_cluster::ids::{BrokerId, ClientId, Epoch, NodeId, NodeLife, Nonce, WorkerId};
+use tokio::task::LocalSet;
+
+use super::core::{AuthRequest, Batch, ConnKey, Core, Effect, Input, Stats, View};
+use super::mailbox::{LocalBatch, Mail, Mailbox};
+use super::serve;
+
+/// What a worker asks of the rest of the node. Nothing here waits; answers come by mail.
+pub trait Services: Send + Sync + 'static {
+    /// What the core sees of the world.
+    fn view(&self) -> &dyn View;
+    /// Checks a token off this thread, then posts [`Mail::Authenticated`].
+    fn authenticate(&self, answer: Arc<Mailbox>, conn: ConnKey, request: AuthRequest);
+    /// Asks for a claim.
+    fn claim(&self, request: ClaimRequest);
+    /// Gives up a claim that was asked for.
+    fn abandon(&self, broker: BrokerId, client: ClientId, nonce: Nonce);
+    /// Gives a claim back.
+    fn release(&self, broker: BrokerId, client: ClientId, epoch: Epoch, nonce: Nonce);
+    /// Tells the others of a filter.
+    fn subscribe(&self, worker: WorkerId, broker: BrokerId, filter: Arc<str>, token: u64);
+    /// Tells the others that the filter is not wanted any more.
+    fn unsubscribe(&self, worker: WorkerId, broker: BrokerId, filter: Arc<str>);
+    /// Confirms interest changes.
+    fn interest_seen(&self, worker: WorkerId, token: u64);
+    /// Sends a batch to a peer.
+    fn send(&self, worker: WorkerId, peer: NodeId, runs: Vec<Run>) -> Result<u64, (SendError, Vec<Run>)>;
+}
+
+/// What a worker is started with.
+pub struct WorkerConfig {
+    /// Which one.
+    pub id: WorkerId,
+    /// The node's life.
+    pub life: NodeLife,
+    /// The rest of the node.
+    pub services: Arc<dyn Services>,
+    /// The mailboxes of all workers of the node, this one's included, by id.
+    pub mailboxes: Vec<Arc<Mailbox>>,
+    /// Time.
+    pub clock: SharedClock,
+    /// Secret of topic hashing.
+    pub seed: u64,
+    /// Counted up at least once per `PROGRESS_EVERY`: proof that the worker lives (R4).
+    pub progress: Arc<AtomicU64>,
+}
+
+/// How often a worker without work shows that it lives; small against `limits::LEASE_RENEW_EVERY`.
+pub const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+/// How often a worker's counters are published.
+const STATS_EVERY: Duration = Duration::from_millis(500);
+
+/// A running worker.
+pub struct Worker {
+    mailbox: Arc<Mailbox>,
+    stats: Arc<Mutex<(Stats, usize)>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the thread or its runtime cannot be made.
+    pub fn start(config: WorkerConfig) -> io::Result<Self> {
+        let mailbox = config.mailboxes[usize::from(config.id.0)].clone();
+        let stats = Arc::new(Mutex::new((Stats::default(), 0)));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let published = stats.clone();
+        let thread = std::thread::Builder::new().name(format!("worker-{}", config.id)).spawn(move || {
+            LocalSet::new().block_on(&runtime, run(config, published));
+        })?;
+        Ok(Self { mailbox, stats, thread: Some(thread) })
+    }
+
+    /// Its mailbox.
+    pub fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
+    }
+
+    /// Its counters and its number of connections, as of a moment ago.
+    pub fn stats(&self) -> (Stats, usize) {
+        self.stats.lock().clone()
+    }
+
+    /// Waits for the thread after [`Mail::Stop`].
+    pub fn join(mut self) {
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("a worker panicked");
+        }
+    }
+}
+
+/// What the tasks of one worker share. All on one thread: borrows are short and never held over an await.
+pub(super) struct Shared {
+    pub core: RefCell<Core>,
+    pub buffer: RefCell<Vec<u8>>,
+    effects: RefCell<Vec<Effect>>,
+    dirty: RefCell<Vec<ConnKey>>,
+    wakers: RefCell<BTreeMap<ConnKey, Waker>>,
+    releases: RefCell<BTreeMap<ConnKey, Vec<Effect>>>,
+    flusher: RefCell<Option<Waker>>,
+    flush_due: Cell<bool>,
+    config: WorkerConfig,
+}
+
+impl Shared {
+    /// One step of the core, and all that follows from it.
+    pub fn step(&self, input: Input<'_>) {
+        let now = self.config.clock.now();
+        {
+            let mut effects = self.effects.borrow_mut();
+            self.core.borrow_mut().step(now, input, self.config.services.view(), &mut effects);
+        }
+        self.perform();
+        self.schedule_flush();
+    }
+
+    fn perform(&self) {
+        loop {
+            let effects = std::mem::take(&mut *self.effects.borrow_mut());
+            if effects.is_empty() {
+                break;
+            }
+            for effect in effects {
+                self.perform_one(effect);
+            }
+        }
+        self.wake_dirty();
+    }
+
+    fn perform_one(&self, effect: Effect) {
+        let services = &self.config.services;
+        let worker = self.config.id;
+        match effect {
+            Effect::Authenticate { conn, request } => services.authenticate(self.mailbox(), conn, *request),
+            Effect::Claim(request) => services.claim(request),
+            Effect::Abandon { broker, client, nonce } => services.abandon(broker, client, nonce),
+            Effect::Release { broker, client, epoch, nonce, after: None } => {
+                services.release(broker, client, epoch, nonce);
+            }
+            Effect::Release { after: Some(conn), .. } => {
+                self.releases.borrow_mut().entry(conn).or_default().push(effect);
+            }
+            Effect::Subscribe { broker, filter, token } => services.subscribe(worker, broker, filter, token),
+            Effect::Unsubscribe { broker, filter } => services.unsubscribe(worker, broker, filter),
+            Effect::InterestSeen { token } => services.interest_seen(worker, token),
+            Effect::Send { to: Holder::Worker(to), batch } => {
+                let mail = Mail::Local(LocalBatch { from: worker, seq: batch.seq, runs: batch.runs });
+                self.config.mailboxes[usize::from(to.0)].post(mail);
+            }
+            Effect::Send { to: Holder::Peer(peer), batch } => self.send(peer, batch),
+            Effect::Close { conn } => self.wake(conn),
+        }
+    }
+
+    fn send(&self, peer: NodeId, batch: Batch) {
+        let Batch { seq, runs, bytes } = batch;
+        let refused = match self.config.services.send(self.config.id, peer, runs) {
+            Ok(sent) => {
+                // Core and stream count batches alike; if they ever differ, acknowledgements would be wrong.
+                if sent != seq {
+                    tracing::error!(peer = %peer, sent, seq, "batch numbers differ");
+                }
+                return;
+            }
+            Err((SendError::NoCredit, runs)) => {
+                Input::NoCredit { to: Holder::Peer(peer), batch: Batch { seq, runs, bytes } }
+            }
+            Err((SendError::NotLive, _)) => Input::Expired { holder: Holder::Peer(peer) },
+        };
+        let now = self.config.clock.now();
+        let mut effects = self.effects.borrow_mut();
+        self.core.borrow_mut().step(now, refused, self.config.services.view(), &mut effects);
+    }
+
+    /// The connection's output is with the socket, or will never be: its claim may go back.
+    pub fn flushed(&self, conn: ConnKey) {
+        for effect in self.releases.borrow_mut().remove(&conn).into_iter().flatten() {
+            if let Effect::Release { broker, client, epoch, nonce, .. } = effect {
+                self.config.services.release(broker, client, epoch, nonce);
+            }
+        }
+    }
+
+    /// Remembers how to wake a connection's task.
+    pub fn register(&self, conn: ConnKey, waker: &Waker) {
+        let mut wakers = self.wakers.borrow_mut();
+        if wakers.get(&conn).is_none_or(|known| !known.will_wake(waker)) {
+            wakers.insert(conn, waker.clone());
+        }
+    }
+
+    /// The connection's task ends.
+    pub fn forget(&self, conn: ConnKey) {
+        self.flushed(conn);
+        self.wakers.borrow_mut().remove(&conn);
+        self.step(Input::Closed { conn });
+        self.flushed(conn);
+    }
+
+    fn wake(&self, conn: ConnKey) {
+        if let Some(waker) = self.wakers.borrow().get(&conn) {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn wake_dirty(&self) {
+        let mut dirty = self.dirty.borrow_mut();
+        self.core.borrow_mut().take_dirty(&mut dirty);
+        let wakers = self.wakers.borrow();
+        for conn in dirty.drain(..) {
+            if let Some(waker) = wakers.get(&conn) {
+                waker.wake_by_ref();
+            }
+        }
+    }
+
+    /// What goes to other workers and nodes leaves when the tasks that are ready now have run: the flusher is
+    /// queued behind them.
+    fn schedule_flush(&self) {
+        if self.core.borrow().has_batches()
+            && !self.flush_due.replace(true)
+            && let Some(waker) = self.flusher.borrow().as_ref()
+        {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn flush(&self) {
+        let now = self.config.clock.now();
+        self.core.borrow_mut().flush(now, &mut self.effects.borrow_mut());
+        self.perform();
+    }
+
+    fn mailbox(&self) -> Arc<Mailbox> {
+        self.config.mailboxes[usize::from(self.config.id.0)].clone()
+    }
+}
+
+/// Bytes that one read takes at most.
+const READ_BYTES: usize = 128 << 10;
+
+async fn run(config: WorkerConfig, stats: Arc<Mutex<(Stats, usize)>>) {
+    let core = Core::new(config.id, config.life, config.seed);
+    let shared = Rc::new(Shared {
+        core: RefCell::new(core),
+        buffer: RefCell::new(vec![0; READ_BYTES]),
+        effects: RefCell::default(),
+        dirty: RefCell::default(),
+        wakers: RefCell::default(),
+        releases: RefCell::default(),
+        flusher: RefCell::default(),
+        flush_due: Cell::new(false),
+        config,
+    });
+    spawn(flusher(shared.clone()));
+    spawn(ticker(shared.clone(), stats));
+    let mut mail = Vec::new();
+    loop {
+        shared.mailbox().collect(&mut mail).await;
+        if let Some(stop) = sweep(&shared, &mut mail) {
+            shared.step(Input::CloseAll { reason: stop });
+            drain(&shared).await;
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "tasks of a worker live and die with its LocalSet")]
+fn spawn(task: impl Future<Output = ()> + 'static) {
+    tokio::task::spawn_local(task);
+}
+
+/// Performs all mail of one turn; a reason if the worker shall stop.
+fn sweep(shared: &Rc<Shared>, mail: &mut Vec<Mail>) -> Option<crate::mqtt::codec::ReasonCode> {
+    let mut accepted: BTreeMap<WorkerId, u64> = BTreeMap::new();
+    let mut stop = None;
+    for item in mail.drain(..) {
+        match item {
+            Mail::Cluster(event) => on_cluster(shared, event),
+            Mail::Adopt { mut incoming, from, server_name, transport } => {
+                if let Err(error) = incoming.attach() {
+                    tracing::warn!(%error, "a new connection could not be taken over");
+                    continue;
+                }
+                let now = shared.config.clock.now();
+                let key = shared.core.borrow_mut().open(now, from, server_name, transport);
+                spawn(serve::serve(shared.clone(), key, incoming));
+            }
+            Mail::Authenticated { conn, result } => shared.step(Input::Authenticated { conn, result }),
+            Mail::Local(batch) => {
+                shared.step(Input::Forwarded { runs: &batch.runs });
+                accepted.insert(batch.from, batch.seq);
+            }
+            Mail::LocalAccepted { from, through } => {
+                shared.step(Input::Accepted { from: Holder::Worker(from), through });
+            }
+            Mail::Recheck { broker } => shared.step(Input::Recheck { broker }),
+            Mail::Reconfigured { broker, settings } => shared.step(Input::Reconfigured { broker, settings }),
+            Mail::CloseAll { reason } => shared.step(Input::CloseAll { reason }),
+            Mail::Sync(done) => done(),
+            Mail::Stop { reason } => stop = Some(reason),
+        }
+    }
+    for (to, through) in accepted {
+        let mail = Mail::LocalAccepted { from: shared.config.id, through };
+        shared.config.mailboxes[usize::from(to.0)].post(mail);
+    }
+    stop
+}
+
+fn on_cluster(shared: &Shared, event: ClusterEvent) {
+    match event {
+        ClusterEvent::Forwarded(batch) => {
+            shared.step(Input::Forwarded { runs: &batch.runs });
+            batch.receipt.done();
+        }
+        ClusterEvent::Accepted { peer, through } => {
+            shared.step(Input::Accepted { from: Holder::Peer(peer), through });
+        }
+        ClusterEvent::Room { peer } => shared.step(Input::Room { to: Holder::Peer(peer) }),
+        ClusterEvent::PeerExpired { peer } => shared.step(Input::Expired { holder: Holder::Peer(peer.node) }),
+        ClusterEvent::Interest { token, changes } => shared.step(Input::Interest { token, changes: &changes }),
+        ClusterEvent::Barrier { token, seen } => shared.step(Input::Barrier { token, seen }),
+        ClusterEvent::InterestComplete(true) => shared.step(Input::InterestComplete),
+        ClusterEvent::InterestComplete(false) => {}
+        ClusterEvent::Claim(event) => shared.step(Input::Claim(event)),
+    }
+}
+
+async fn flusher(shared: Rc<Shared>) {
+    std::future::poll_fn(|cx| {
+        *shared.flusher.borrow_mut() = Some(cx.waker().clone());
+        if shared.flush_due.replace(false) {
+            shared.flush();
+        }
+        std::task::Poll::<()>::Pending
+    })
+    .await;
+}
+
+async fn ticker(shared: Rc<Shared>, stats: Arc<Mutex<(Stats, usize)>>) {
+    let mut published = shared.config.clock.now();
+    loop {
+        shared.config.progress.fetch_add(1, Ordering::Relaxed);
+        shared.step(Input::Tick);
+        shared.flush();
+        let now = shared.config.clock.now();
+        if now.since(published) >= STATS_EVERY {
+            published = now;
+            let core = shared.core.borrow();
+            *stats.lock() = (core.stats.clone(), core.connections());
+        }
+        let due = shared.core.borrow().next_wakeup().since(now);
+        tokio::time::sleep(due.clamp(Duration::from_millis(1), PROGRESS_EVERY)).await;
+    }
+}
+
+/// How long a stopping worker waits for its clients' sockets.
+const DRAIN: Duration = Duration::from_secs(2);
+
+async fn drain(shared: &Shared) {
+    let all_closed = async {
+        while shared.core.borrow().connections() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    if tokio::time::timeout(DRAIN, all_closed).await.is_err() {
+        tracing::warn!("some connections did not close in time");
+    }
+}
