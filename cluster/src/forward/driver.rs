@@ -262,8 +262,12 @@ impl Inner {
 
     fn after(&self, peer: NodeLife, purpose: Purpose, why: &Status) {
         match why.code() {
-            // Another process answers, or one that has stopped: the address must be looked up and dialled again.
-            Code::FailedPrecondition | Code::PermissionDenied | Code::Unimplemented | Code::InvalidArgument => {
+            // Another process answers, or one that has stopped: look up the address and dial again.
+            Code::FailedPrecondition => {
+                tracing::debug!(%peer, ?purpose, "another life answers");
+                self.peers.reset(peer.node, purpose);
+            }
+            Code::PermissionDenied | Code::Unimplemented | Code::InvalidArgument => {
                 tracing::warn!(%peer, ?purpose, error = %why, "peer refuses the stream");
                 self.peers.reset(peer.node, purpose);
             }

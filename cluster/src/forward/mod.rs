@@ -111,7 +111,8 @@ impl Forward {
         self.inner.stats()
     }
 
-    /// Ends all streams and tasks, without a word to the workers. Nothing can be sent afterwards.
+    /// Ends all streams and tasks, without a word to the workers. Nothing can be sent afterwards. Dropping the
+    /// handles does not do this: the tasks hold the state too.
     pub fn stop(&self) {
         self.inner.stop();
     }

@@ -239,11 +239,17 @@ impl World {
     fn take(&mut self, step: Step) {
         match step {
             Step::Toggle { node, worker, filter } => self.toggle(node, worker, FILTERS[filter]),
-            Step::WorkerReads { node, worker } => drop(self.worker_reads(node, worker)),
+            Step::WorkerReads { node, worker } => {
+                self.worker_reads(node, worker);
+            }
             Step::Connect { from, to } if from != to => self.connect(from, to),
             Step::Break { from, to } => self.break_wire(from, to),
-            Step::Deliver { from, to, again } => drop(self.deliver(from, to, again)),
-            Step::Reply { from, to } => drop(self.reply(from, to)),
+            Step::Deliver { from, to, again } => {
+                self.deliver(from, to, again);
+            }
+            Step::Reply { from, to } => {
+                self.reply(from, to);
+            }
             Step::Restart { node } => self.restart(node),
             Step::LearnLive { node } => self.learn_live(node),
             Step::Connect { .. } => {}
