@@ -12,6 +12,7 @@ pub mod forward;
 pub mod handle;
 pub mod ids;
 pub mod interest;
+pub mod join;
 pub mod leases;
 pub mod limits;
 pub mod log;

@@ -25,10 +25,13 @@ pub use tokio_net::TokioNet;
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
 
+/// A byte stream of any kind.
+pub type BoxStream = Pin<Box<dyn Stream>>;
+
 /// A listening socket.
 pub trait Listener: Send + Sync + 'static {
     /// The next connection and who made it.
-    fn accept(&self) -> BoxFuture<'_, io::Result<(Pin<Box<dyn Stream>>, SocketAddr)>>;
+    fn accept(&self) -> BoxFuture<'_, io::Result<(BoxStream, SocketAddr)>>;
     /// Where it listens (the real port, where 0 was asked for).
     fn local_addr(&self) -> io::Result<SocketAddr>;
 }
@@ -48,7 +51,7 @@ pub trait Net: Send + Sync + 'static {
     /// Listens on `at`.
     fn listen(&self, at: SocketAddr) -> BoxFuture<'_, io::Result<Arc<dyn Listener>>>;
     /// Connects to `host:port`.
-    fn connect<'a>(&'a self, to: &'a str) -> BoxFuture<'a, io::Result<Pin<Box<dyn Stream>>>>;
+    fn connect<'a>(&'a self, to: &'a str) -> BoxFuture<'a, io::Result<BoxStream>>;
     /// Binds a datagram socket.
     fn datagrams(&self, at: SocketAddr) -> BoxFuture<'_, io::Result<Arc<dyn Datagrams>>>;
 }

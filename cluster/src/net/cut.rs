@@ -41,13 +41,14 @@ impl CutWatch {
     }
 }
 
+type OnError = Box<dyn FnOnce(&io::Error) + Send>;
 pub(super) type CutSignal = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// `io` until `signal`; from then on every read and write fails. `on_error` sees read errors once.
 pub(super) struct Cuttable<T> {
     io: T,
     signal: Option<CutSignal>,
-    on_error: Option<Box<dyn FnOnce(&io::Error) + Send>>,
+    on_error: Option<OnError>,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Cuttable<T> {

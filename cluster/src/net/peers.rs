@@ -12,7 +12,7 @@ use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::cut::{Cut, CutSignal, Cuttable};
-use super::{PeerChannels, Purpose, SharedNet};
+use super::{BoxStream, PeerChannels, Purpose, SharedNet};
 use crate::clock::{Moment, SharedClock};
 use crate::ids::NodeId;
 use crate::limits;
@@ -133,7 +133,7 @@ fn lazy_channel(dialer: Arc<Dialer>, peer: NodeId, address: String, cut: &Cut) -
     Some(endpoint.connect_with_connector_lazy(connector))
 }
 
-type Dialled = Cuttable<tokio_rustls::client::TlsStream<std::pin::Pin<Box<dyn super::Stream>>>>;
+type Dialled = Cuttable<tokio_rustls::client::TlsStream<BoxStream>>;
 
 impl Dialer {
     async fn dial(self: Arc<Self>, peer: NodeId, address: &str, cut: CutSignal) -> io::Result<Dialled> {
@@ -149,11 +149,7 @@ impl Dialer {
         }
     }
 
-    async fn handshake(
-        &self,
-        peer: NodeId,
-        address: &str,
-    ) -> io::Result<tokio_rustls::client::TlsStream<std::pin::Pin<Box<dyn super::Stream>>>> {
+    async fn handshake(&self, peer: NodeId, address: &str) -> io::Result<tokio_rustls::client::TlsStream<BoxStream>> {
         let name = self.tls.server_name(peer).map_err(io::Error::other)?;
         let tcp = self.net.connect(address).await?;
         let stream = TlsConnector::from(self.tls.client_config()).connect(name, tcp).await?;

@@ -21,7 +21,7 @@ use tonic::{Request, Status};
 
 use super::cut::{Cut, Cuttable};
 use super::peers::{CONNECTION_WINDOW, PING_EVERY, PING_TIMEOUT, STREAM_WINDOW};
-use super::{Listener, PeerIdentity, Stream};
+use super::{BoxStream, Listener, PeerIdentity};
 use crate::ids::NodeId;
 use crate::pki::{ALPN_JOIN, ALPN_PEER, NodeTls, node_of};
 
@@ -104,7 +104,6 @@ fn grpc() -> Server {
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
 }
 
-#[expect(clippy::result_large_err, reason = "tonic's interceptors return its Status")]
 fn check_gate(gate: &PeerGate, request: Request<()>) -> Result<Request<()>, Status> {
     match request.extensions().get::<PeerIdentity>() {
         Some(PeerIdentity(node)) if gate(*node) => Ok(request),
@@ -145,7 +144,7 @@ async fn accept(listener: &dyn Listener, door: Arc<Door>) {
 }
 
 impl Door {
-    async fn admit(&self, stream: Pin<Box<dyn Stream>>, from: SocketAddr) {
+    async fn admit(&self, stream: BoxStream, from: SocketAddr) {
         let handshake = TlsAcceptor::from(self.tls.server_config()).accept(stream);
         let refused = match tokio::time::timeout(HANDSHAKE_DEADLINE, handshake).await {
             Ok(Ok(stream)) => self.sort(stream, from).await,
@@ -157,7 +156,7 @@ impl Door {
         }
     }
 
-    async fn sort(&self, stream: TlsStream<Pin<Box<dyn Stream>>>, from: SocketAddr) -> Result<(), String> {
+    async fn sort(&self, stream: TlsStream<BoxStream>, from: SocketAddr) -> Result<(), String> {
         match stream.get_ref().1.alpn_protocol() {
             Some(ALPN_PEER) => {
                 let identity = self.identify(&stream)?;
@@ -168,7 +167,7 @@ impl Door {
         }
     }
 
-    fn identify(&self, stream: &TlsStream<Pin<Box<dyn Stream>>>) -> Result<PeerIdentity, String> {
+    fn identify(&self, stream: &TlsStream<BoxStream>) -> Result<PeerIdentity, String> {
         let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let leaf = certificates.first().ok_or("the caller has no certificate")?;
         let name = node_of(leaf).map_err(|e| e.to_string())?.ok_or("the caller's certificate names no node")?;
@@ -181,7 +180,7 @@ impl Door {
         Ok(PeerIdentity(name.node))
     }
 
-    fn accepted<C>(&self, stream: TlsStream<Pin<Box<dyn Stream>>>, info: C) -> Accepted<C> {
+    fn accepted<C>(&self, stream: TlsStream<BoxStream>, info: C) -> Accepted<C> {
         Accepted { io: Cuttable::new(stream, self.cut.signal()), info }
     }
 }
@@ -192,7 +191,7 @@ async fn hand_over<C>(to: &mpsc::Sender<io::Result<Accepted<C>>>, connection: Ac
 
 /// A connection with what is known of its caller.
 struct Accepted<C> {
-    io: Cuttable<TlsStream<Pin<Box<dyn Stream>>>>,
+    io: Cuttable<TlsStream<BoxStream>>,
     info: C,
 }
 

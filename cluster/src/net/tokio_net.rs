@@ -2,12 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 
-use super::{Datagrams, Listener, Net, Stream};
+use super::{BoxStream, Datagrams, Listener, Net};
 use crate::consensus::BoxFuture;
 
 /// Connections that the kernel may hold for us between two turns of the accept loop.
@@ -28,11 +27,11 @@ impl Net for TokioNet {
         })
     }
 
-    fn connect<'a>(&'a self, to: &'a str) -> BoxFuture<'a, io::Result<Pin<Box<dyn Stream>>>> {
+    fn connect<'a>(&'a self, to: &'a str) -> BoxFuture<'a, io::Result<BoxStream>> {
         Box::pin(async move {
             let stream = TcpStream::connect(to).await?;
             stream.set_nodelay(true)?;
-            Ok(Box::pin(stream) as Pin<Box<dyn Stream>>)
+            Ok(Box::pin(stream) as BoxStream)
         })
     }
 
@@ -42,11 +41,11 @@ impl Net for TokioNet {
 }
 
 impl Listener for TcpListener {
-    fn accept(&self) -> BoxFuture<'_, io::Result<(Pin<Box<dyn Stream>>, SocketAddr)>> {
+    fn accept(&self) -> BoxFuture<'_, io::Result<(BoxStream, SocketAddr)>> {
         Box::pin(async move {
             let (stream, from) = TcpListener::accept(self).await?;
             stream.set_nodelay(true)?;
-            Ok((Box::pin(stream) as Pin<Box<dyn Stream>>, from))
+            Ok((Box::pin(stream) as BoxStream, from))
         })
     }
 

@@ -39,8 +39,13 @@ impl KeyAndRequest {
     /// Makes both. The names in the certificate are the signer's choice, so the request carries none.
     pub fn generate() -> Result<Self, PkiError> {
         let key = KeyPair::generate()?;
-        let request_pem = CertificateParams::default().serialize_request(&key)?.pem()?;
-        Ok(Self { key_pem: key.serialize_pem(), request_pem })
+        Ok(Self { request_pem: request_for(&key)?, key_pem: key.serialize_pem() })
+    }
+
+    /// A request for a key that exists: a renewal.
+    pub fn for_key(key_pem: &str) -> Result<Self, PkiError> {
+        let key = KeyPair::from_pem(key_pem).map_err(|e| PkiError::unreadable("private key", e))?;
+        Ok(Self { request_pem: request_for(&key)?, key_pem: key_pem.to_owned() })
     }
 }
 
@@ -155,6 +160,20 @@ impl std::fmt::Debug for ClusterCa {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ClusterCa").field("cluster", &self.cluster).field("hash", &self.hash()).finish_non_exhaustive()
     }
+}
+
+/// SHA-256 of the public key that `request_pem` asks to have certified: equal to
+/// [`super::public_key_hash`] of the certificate.
+pub fn request_key_hash(request_pem: &str) -> Result<[u8; 32], PkiError> {
+    let request = CertificateSigningRequestParams::from_pem(request_pem)
+        .map_err(|e| PkiError::unreadable("certificate signing request", e))?;
+    Ok(CaHash::of(&request.public_key.subject_public_key_info()).0)
+}
+
+fn request_for(key: &KeyPair) -> Result<String, PkiError> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    Ok(params.serialize_request(key)?.pem()?)
 }
 
 /// Reads the first certificate of a PEM text.

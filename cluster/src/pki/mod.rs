@@ -8,14 +8,16 @@
 mod ca;
 mod names;
 mod resolver;
+mod secrets;
 mod tls;
 
 use std::fmt;
 use std::str::FromStr;
 
-pub use ca::{ClusterCa, IssuedKey, KeyAndRequest, NODE_CERT_LIFETIME, SERVER_CERT_LIFETIME};
-pub use names::{NodeName, Validity, node_of, validity_of};
+pub use ca::{ClusterCa, IssuedKey, KeyAndRequest, NODE_CERT_LIFETIME, SERVER_CERT_LIFETIME, request_key_hash};
+pub use names::{NodeName, Validity, node_of, public_key_hash, validity_of};
 pub use resolver::{DynamicResolver, NameVerdict};
+pub use secrets::ClusterSecrets;
 pub use tls::{ALPN_JOIN, ALPN_PEER, NodeTls, join_client_config, server_config_for_clients};
 
 /// Makes ring the process's TLS provider. To be called first in every `main` and test that uses TLS; later

@@ -5,7 +5,7 @@ use std::fmt;
 
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use super::PkiError;
+use super::{CaHash, PkiError};
 use crate::clock::UnixMillis;
 use crate::ids::{ClusterId, NodeId};
 
@@ -66,6 +66,12 @@ pub fn validity_of(certificate: &[u8]) -> Result<Validity, PkiError> {
     let millis = |seconds: i64| UnixMillis(u64::try_from(seconds).unwrap_or(0) * 1000);
     let validity = parsed.validity();
     Ok(Validity { from: millis(validity.not_before.timestamp()), until: millis(validity.not_after.timestamp()) })
+}
+
+/// SHA-256 of the public key (SubjectPublicKeyInfo, DER) of `certificate` (DER): by it the metadata knows a
+/// node's key.
+pub fn public_key_hash(certificate: &[u8]) -> Result<[u8; 32], PkiError> {
+    Ok(CaHash::of(parse(certificate)?.public_key().raw).0)
 }
 
 /// The DNS names of `certificate` (DER).
