@@ -1,1 +1,244 @@
-//! Placeholder.
+//! Driver of the session shards: workers claim client IDs through [`Sessions`], and on the leader of each shard
+//! the shepherd tells holders to stop and waiting connections that they serve (R4, R5).
+//!
+//! A free claim costs one commit. A takeover costs the claim's commit, a notice to the holder, the release's
+//! commit, and a notice to the one that waited; each step starts the next without a timer. Every notice is only
+//! a hint: what must be revoked is sent again from the shard's state until it is released, and who waits asks
+//! again.
+
+mod board;
+mod courier;
+mod node;
+mod registry;
+mod shepherd;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+pub use self::board::{Board, Watcher};
+use self::courier::Courier;
+use self::registry::{Act, Begin, Registry};
+use crate::clock::SharedClock;
+use crate::consensus::SharedConsensus;
+use crate::control::{Notice, Notices, SharedControl, SharedMeta};
+use crate::handle::{ClaimEvent, ClaimRefusal, ClaimRequest, ClusterEvent, SharedWorkerPort};
+use crate::ids::{BrokerId, ClientId, Epoch, NodeId, Nonce, WorkerId};
+use crate::leases::driver::Lease;
+use crate::limits::{CLAIM_RESEND, CLAIM_TIMEOUT, PROPOSAL_QUEUE};
+use crate::sessions::{ClaimKey, Claimant};
+
+/// Claims of this node that are being proposed at one time; the others wait their turn.
+const CLAIMS_IN_FLIGHT: usize = 1024;
+/// Releases of this node that are being proposed at one time. Of their own, as claims wait for releases.
+const RELEASES_IN_FLIGHT: usize = 1024;
+/// Connections of this node that may wait for their claim at one time; more are refused.
+const MAX_WAITING: usize = 65_536;
+/// Releases of this node that may be on their way at one time. More are left to the next claimant's revocation.
+const MAX_RELEASING: usize = 65_536;
+/// Pause before a proposal that found no leader is sent again.
+const RETRY: Duration = Duration::from_millis(50);
+/// Who waits asks again this often, in case that the notice was lost.
+const ASK_AGAIN: Duration = Duration::from_millis(1000);
+
+const _: () = assert!(CLAIMS_IN_FLIGHT + RELEASES_IN_FLIGHT < PROPOSAL_QUEUE);
+const _: () = assert!(CLAIM_RESEND.as_millis() < ASK_AGAIN.as_millis());
+const _: () = assert!(ASK_AGAIN.as_millis() * 2 < CLAIM_TIMEOUT.as_millis());
+
+/// Counts since the start.
+#[derive(Debug, Default)]
+pub struct ClaimStats {
+    /// Claims made by this node's connections.
+    pub claims: AtomicU64,
+    /// Claims refused because too many connections wait.
+    pub refused_full: AtomicU64,
+    /// Claims that got no answer in `limits::CLAIM_TIMEOUT`.
+    pub timed_out: AtomicU64,
+    /// Releases given up after `limits::CLAIM_TIMEOUT`, or for want of room.
+    pub releases_dropped: AtomicU64,
+    /// Revocations sent again as leader (R4).
+    pub revocations_resent: AtomicU64,
+    /// Revocations reported as not carried out (R4).
+    pub revocations_stuck: AtomicU64,
+    /// Notices dropped because a node takes them too slowly.
+    pub notices_dropped: AtomicU64,
+}
+
+/// The claims of this node's connections, and the shards led here. Cheap to clone; calls never wait.
+#[derive(Clone)]
+pub struct Sessions(Arc<Inner>);
+
+struct Inner {
+    node: NodeId,
+    clock: SharedClock,
+    consensus: SharedConsensus,
+    meta: SharedMeta,
+    control: SharedControl,
+    lease: Lease,
+    board: Board,
+    runtime: Handle,
+    ports: RwLock<Vec<Option<SharedWorkerPort>>>,
+    registry: Mutex<Registry>,
+    claims: Semaphore,
+    releases: Semaphore,
+    courier: Courier,
+    stats: ClaimStats,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl Sessions {
+    /// Starts the driver on the current tokio runtime (the control plane's: R18). The replicas of the shards
+    /// must have been made by `board`.
+    pub fn start(
+        node: NodeId,
+        clock: SharedClock,
+        consensus: SharedConsensus,
+        meta: SharedMeta,
+        control: SharedControl,
+        lease: Lease,
+        board: Board,
+    ) -> Self {
+        let inner = Inner {
+            node,
+            clock,
+            consensus,
+            meta,
+            courier: Courier::new(control.clone()),
+            control,
+            lease,
+            board,
+            runtime: Handle::current(),
+            ports: RwLock::default(),
+            registry: Mutex::new(Registry::new(MAX_WAITING, MAX_RELEASING)),
+            claims: Semaphore::new(CLAIMS_IN_FLIGHT),
+            releases: Semaphore::new(RELEASES_IN_FLIGHT),
+            stats: ClaimStats::default(),
+            tasks: Mutex::default(),
+        };
+        let sessions = Self(Arc::new(inner));
+        let mut tasks = sessions.0.tasks.lock();
+        tasks.spawn(sessions.clone().follow_life());
+        tasks.spawn(shepherd::run(sessions.clone()));
+        drop(tasks);
+        sessions
+    }
+
+    /// Where `worker`'s answers go.
+    pub fn attach(&self, worker: WorkerId, port: SharedWorkerPort) {
+        let mut ports = self.0.ports.write();
+        let at = usize::from(worker.0);
+        if ports.len() <= at {
+            ports.resize_with(at + 1, || None);
+        }
+        ports[at] = Some(port);
+    }
+
+    /// Claims a client ID for a connection. The answer is one [`ClaimEvent`], `Granted` or `Refused`, within
+    /// `limits::CLAIM_TIMEOUT`.
+    pub fn claim(&self, request: ClaimRequest) {
+        self.0.stats.claims.fetch_add(1, Ordering::Relaxed);
+        let Some(life) = self.0.lease.life() else { return self.refuse(&request, ClaimRefusal::Unavailable) };
+        let key = ClaimKey { broker: request.broker, client: request.client.clone() };
+        let by = Claimant { life, nonce: request.nonce };
+        match self.0.registry.lock().begin(key.clone(), by, request.worker) {
+            Begin::Ask(wake) => {
+                let (clean_start, session_expiry) = (request.clean_start, request.session_expiry);
+                let wish = node::Wish { key, by, clean_start, session_expiry };
+                self.0.runtime.spawn(node::pursue(self.clone(), wish, wake));
+            }
+            Begin::Known => {}
+            Begin::Full => {
+                self.0.stats.refused_full.fetch_add(1, Ordering::Relaxed);
+                self.refuse(&request, ClaimRefusal::Unavailable);
+            }
+        }
+    }
+
+    /// The connection serves the client no more: it closed, or was revoked, or is gone when its grant came.
+    pub fn release(&self, broker: BrokerId, client: ClientId, epoch: Epoch, nonce: Nonce) {
+        let act = self.0.registry.lock().release(ClaimKey { broker, client }, nonce, epoch);
+        self.act(act);
+    }
+
+    /// The connection is gone before its claim was answered.
+    pub fn abandon(&self, broker: BrokerId, client: ClientId, nonce: Nonce) {
+        let act = self.0.registry.lock().abandon(&ClaimKey { broker, client }, nonce);
+        self.act(act);
+    }
+
+    /// Counts since the start.
+    pub fn stats(&self) -> &ClaimStats {
+        &self.0.stats
+    }
+
+    /// How many connections of this node hold a claim, and how many wait for one.
+    pub fn counts(&self) -> (usize, usize) {
+        self.0.registry.lock().counts()
+    }
+
+    /// Stops the tasks, as a crash would.
+    pub fn stop(&self) {
+        self.0.tasks.lock().abort_all();
+    }
+
+    /// Claims of a life that is over are void: whoever waits is refused; the workers close the others.
+    async fn follow_life(self) {
+        let mut status = self.0.lease.status();
+        loop {
+            let life = status.borrow_and_update().life;
+            let acts = self.0.registry.lock().keep_only(life);
+            acts.into_iter().for_each(|act| self.act(Some(act)));
+            if status.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn refuse(&self, request: &ClaimRequest, why: ClaimRefusal) {
+        let (broker, client, nonce) = (request.broker, request.client.clone(), request.nonce);
+        self.post(request.worker, ClaimEvent::Refused { broker, client, nonce, why });
+    }
+
+    fn post(&self, worker: WorkerId, event: ClaimEvent) {
+        let ports = self.0.ports.read();
+        match ports.get(usize::from(worker.0)) {
+            Some(Some(port)) => port.post(ClusterEvent::Claim(event)),
+            _ => tracing::error!(%worker, "a claim was answered, but its worker has no mailbox"),
+        }
+    }
+
+    fn act(&self, act: Option<Act>) {
+        match act {
+            None => {}
+            Some(Act::Post(worker, event)) => self.post(worker, event),
+            Some(Act::Release(key, by, epoch)) => {
+                self.0.runtime.spawn(node::release(self.clone(), key, by, epoch));
+            }
+            Some(Act::Both(worker, event, key, by, epoch)) => {
+                self.post(worker, event);
+                self.0.runtime.spawn(node::release(self.clone(), key, by, epoch));
+            }
+            Some(Act::Dropped) => {
+                self.0.stats.releases_dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl Notices for Sessions {
+    fn notices(&self, notices: Vec<Notice>) {
+        for notice in notices {
+            let act = self.0.registry.lock().notice(notice);
+            self.act(act);
+        }
+    }
+}
