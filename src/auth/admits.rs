@@ -30,8 +30,8 @@ impl Verified {
     pub fn still_admitted(&self, state: &State, now: UnixMillis) -> Result<(), Denied> {
         admits(state, self.broker, &self.jti, self.expires, now)?;
         match state.broker_of_key(self.kid.as_str()) {
-            Some(_) => Ok(()),
-            None => Err(Denied::UnknownKey),
+            Some(broker) if broker.id == self.broker => Ok(()),
+            _ => Err(Denied::UnknownKey),
         }
     }
 }

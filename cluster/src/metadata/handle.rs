@@ -26,6 +26,8 @@ pub struct Metadata {
     view: watch::Receiver<Arc<State>>,
     clock: SharedClock,
     rng: SharedRng,
+    timeout: Duration,
+    retry_pause: Duration,
 }
 
 /// A state machine for the metadata group, and where its states appear.
@@ -46,7 +48,13 @@ impl Metadata {
         clock: SharedClock,
         rng: SharedRng,
     ) -> Self {
-        Self { consensus, view, clock, rng }
+        Self { consensus, view, clock, rng, timeout: PROPOSE_TIMEOUT, retry_pause: RETRY_PAUSE }
+    }
+
+    /// Gives up soon, for tests.
+    #[cfg(test)]
+    pub(super) fn impatient(self) -> Self {
+        Self { timeout: Duration::from_millis(50), retry_pause: Duration::from_millis(1), ..self }
     }
 
     /// The newest state applied here. May lag what was acknowledged elsewhere; see [`Metadata::read`].
@@ -73,7 +81,7 @@ impl Metadata {
             return Err(ProposeError::TooLarge);
         }
         let mut failure = ProposeError::Unavailable;
-        let applied = match tokio::time::timeout(PROPOSE_TIMEOUT, self.send(bytes, &mut failure)).await {
+        let applied = match tokio::time::timeout(self.timeout, self.send(bytes, &mut failure)).await {
             Ok(answer) => answer?,
             Err(_) => return Err(failure),
         };
@@ -92,7 +100,7 @@ impl Metadata {
                 Err(ProposeError::Stopped(_)) if before == ProposeError::Unknown => return Err(before),
                 answer => return answer,
             }
-            tokio::time::sleep(RETRY_PAUSE).await;
+            tokio::time::sleep(self.retry_pause).await;
         }
     }
 
@@ -103,13 +111,13 @@ impl Metadata {
                 match self.consensus.linearize(GroupId::METADATA).await {
                     Ok(_) => return Ok(self.view()),
                     Err(ProposeError::Unavailable | ProposeError::Unknown) => {
-                        tokio::time::sleep(RETRY_PAUSE).await;
+                        tokio::time::sleep(self.retry_pause).await;
                     }
                     Err(error) => return Err(error),
                 }
             }
         };
-        tokio::time::timeout(PROPOSE_TIMEOUT, read).await.unwrap_or(Err(ProposeError::Unavailable))
+        tokio::time::timeout(self.timeout, read).await.unwrap_or(Err(ProposeError::Unavailable))
     }
 
     /// The first state seen here that holds the command at `index`, for at most `limits::PROPOSE_TIMEOUT`: after a
@@ -117,7 +125,7 @@ impl Metadata {
     pub async fn wait_applied(&self, index: LogIndex) -> Result<Arc<State>, ProposeError> {
         let mut view = self.view.clone();
         let wait = view.wait_for(|state| state.applied() >= index);
-        match tokio::time::timeout(PROPOSE_TIMEOUT, wait).await {
+        match tokio::time::timeout(self.timeout, wait).await {
             Ok(Ok(state)) => Ok(state.clone()),
             Ok(Err(_)) => Err(ProposeError::Stopped("the metadata state machine is gone".into())),
             Err(_) => Err(ProposeError::Unavailable),

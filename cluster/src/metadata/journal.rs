@@ -53,10 +53,10 @@ impl Journal {
     pub(super) fn push(&mut self, index: LogIndex, change: Change) {
         self.entries.insert(self.next, (index, change));
         self.next += 1;
-        while self.entries.len() > JOURNAL_MEMORY {
-            if let Some((_, (index, _))) = self.entries.remove_with_key(&(self.next - 1 - JOURNAL_MEMORY as u64)) {
-                self.floor = self.floor.max(index);
-            }
+        if let Some(oldest) = self.next.checked_sub(1 + JOURNAL_MEMORY as u64)
+            && let Some((index, _)) = self.entries.remove(&oldest)
+        {
+            self.floor = self.floor.max(index);
         }
     }
 
