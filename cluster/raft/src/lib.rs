@@ -20,6 +20,8 @@ mod replica;
 mod route;
 mod snapshot;
 mod store;
+#[cfg(test)]
+mod suite;
 mod types;
 
 pub use config::{GroupConfig, InitError, Settings, StartError};
