@@ -1,0 +1,45 @@
+//! Figures, not tests: `cargo test -p rookery-raft --test raft -- --ignored --nocapture speed`.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use rookery_cluster::consensus::Consensus;
+use rookery_cluster::disk::SystemDisk;
+use rookery_cluster::log::{SledLog, SledLogConfig};
+use rookery_raft::Groups;
+
+use crate::harness::{Cluster, GROUP, Kept};
+use crate::ledger::command;
+
+async fn run(groups: &Groups, callers: u64, each: u64, base: u64) -> f64 {
+    #[expect(clippy::disallowed_methods, reason = "a measurement")]
+    let start = Instant::now();
+    let callers_done = (0..callers).map(|caller| async move {
+        for seq in 0..each {
+            groups.propose(GROUP, command(1, base + caller, seq, 200)).await.unwrap();
+        }
+    });
+    futures_util::future::join_all(callers_done).await;
+    (callers * each) as f64 / start.elapsed().as_secs_f64()
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn speed_of_three_nodes_with_fsync() {
+    let dir = std::env::temp_dir().join(format!("rookery-speed-{}", std::process::id()));
+    let cluster = Cluster::with(3, |node| {
+        let disk = Arc::new(SystemDisk);
+        let log = SledLog::open(&dir.join(node.id.to_string()), disk, SledLogConfig::default()).unwrap();
+        Kept { log: Arc::new(log), ..Kept::default() }
+    });
+    let leader = cluster.leader();
+    for node in &cluster.nodes {
+        let place = if node.id == leader { "leader" } else { "follower" };
+        let base = node.id.0 * 10_000;
+        let one = node.on(async |groups| run(groups, 1, 300, base).await);
+        let many = node.on(async |groups| run(groups, 64, 100, base + 1000).await);
+        println!("{place}: {one:.0}/s from one caller, {many:.0}/s from 64");
+    }
+    drop(cluster);
+    let _ = std::fs::remove_dir_all(dir);
+}
