@@ -15,8 +15,8 @@ use rookery_cluster::net::{PeerChannels, PeerIdentity, Purpose};
 use rookery_raft::{GroupConfig, Groups, Settings, StartError};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::service::interceptor::InterceptedService;
+use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
 
 use crate::ledger::{Ledger, SharedView, View};
@@ -95,8 +95,8 @@ impl Node {
                 Ok(request)
             };
             let service = InterceptedService::new(groups.service(), identified);
-            let serve = Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener));
-            tokio::spawn(serve);
+            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+            tokio::spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
             (groups, address)
         });
         self.addresses.lock().insert(self.id, address);

@@ -1,10 +1,10 @@
 //! A state machine that knows in which order it applied what, and applies each request once.
 
-use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use imbl::OrdMap;
 use parking_lot::Mutex;
 use rookery_cluster::consensus::{Replicated, UnknownCommand};
 use rookery_cluster::ids::LogIndex;
@@ -14,7 +14,7 @@ use rookery_cluster::ids::LogIndex;
 pub struct View {
     pub applied: LogIndex,
     /// Position of each request in the order of first application.
-    pub order: BTreeMap<(u64, u64), u64>,
+    pub order: OrdMap<(u64, u64), u64>,
     /// Over the requests in that order.
     pub hash: u64,
 }
@@ -24,7 +24,7 @@ pub type SharedView = Arc<Mutex<View>>;
 
 pub struct Ledger {
     view: SharedView,
-    order: BTreeMap<(u64, u64), u64>,
+    order: OrdMap<(u64, u64), u64>,
     hash: u64,
     /// Commands of a later version than this are not known.
     version: u8,
@@ -42,7 +42,7 @@ pub fn command(version: u8, client: u64, seq: u64, padding: usize) -> Bytes {
 
 impl Ledger {
     pub fn new(view: SharedView, version: u8) -> Ledger {
-        Ledger { view, order: BTreeMap::new(), hash: 0, version }
+        Ledger { view, order: OrdMap::new(), hash: 0, version }
     }
 }
 

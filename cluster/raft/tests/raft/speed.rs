@@ -23,6 +23,23 @@ async fn run(groups: &Groups, callers: u64, each: u64, base: u64) -> f64 {
     (callers * each) as f64 / start.elapsed().as_secs_f64()
 }
 
+fn report(cluster: &Cluster) {
+    let leader = cluster.leader();
+    for node in &cluster.nodes {
+        let place = if node.id == leader { "leader" } else { "follower" };
+        let base = node.id.0 * 10_000;
+        let one = node.on(async |groups| run(groups, 1, 300, base).await);
+        let many = node.on(async |groups| run(groups, 64, 100, base + 1000).await);
+        println!("{place}: {one:.0}/s from one caller, {many:.0}/s from 64");
+    }
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn speed_of_three_nodes_without_disk() {
+    report(&Cluster::of(3));
+}
+
 #[test]
 #[ignore = "a measurement"]
 fn speed_of_three_nodes_with_fsync() {
@@ -32,14 +49,7 @@ fn speed_of_three_nodes_with_fsync() {
         let log = SledLog::open(&dir.join(node.id.to_string()), disk, SledLogConfig::default()).unwrap();
         Kept { log: Arc::new(log), ..Kept::default() }
     });
-    let leader = cluster.leader();
-    for node in &cluster.nodes {
-        let place = if node.id == leader { "leader" } else { "follower" };
-        let base = node.id.0 * 10_000;
-        let one = node.on(async |groups| run(groups, 1, 300, base).await);
-        let many = node.on(async |groups| run(groups, 64, 100, base + 1000).await);
-        println!("{place}: {one:.0}/s from one caller, {many:.0}/s from 64");
-    }
+    report(&cluster);
     drop(cluster);
     let _ = std::fs::remove_dir_all(dir);
 }
