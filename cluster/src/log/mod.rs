@@ -1,5 +1,7 @@
 //! Where Raft groups keep their logs: [`GroupLog`] and its implementations.
 
+#[cfg(test)]
+mod kill_tests;
 mod mem;
 mod open_error;
 mod segment;
