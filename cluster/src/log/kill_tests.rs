@@ -15,24 +15,24 @@ use crate::ids::{GroupId, LogIndex};
 const CHILD: &str = "ROOKERY_LOG_KILL_TEST_DIR";
 const KILLS: usize = 6;
 
-enum Open {
+enum Opened {
     Segment(SegmentLog),
     Sled(SledLog),
 }
 
-impl Open {
-    fn open(dir: &Path) -> Open {
+impl Opened {
+    fn at(dir: &Path) -> Opened {
         if dir.ends_with("sled") {
-            return Open::Sled(SledLog::open(dir, Arc::new(SystemDisk), SledLogConfig::default()).unwrap());
+            return Opened::Sled(SledLog::open(dir, Arc::new(SystemDisk), SledLogConfig::default()).unwrap());
         }
         let cfg = SegmentLogConfig { segment_bytes: 32 << 10, cache_bytes_per_group: 1000, ..Default::default() };
-        Open::Segment(SegmentLog::open(dir, Arc::new(SystemDisk), cfg).unwrap())
+        Opened::Segment(SegmentLog::open(dir, Arc::new(SystemDisk), cfg).unwrap())
     }
 
     fn with<T>(&self, act: impl FnOnce(&dyn GroupLog) -> T) -> T {
         match self {
-            Open::Segment(log) => act(&*log.group(GroupId(1))),
-            Open::Sled(log) => act(log),
+            Opened::Segment(log) => act(&*log.group(GroupId(1))),
+            Opened::Sled(log) => act(log),
         }
     }
 }
@@ -47,7 +47,7 @@ fn child() {
         let mut out = std::io::stdout().lock();
         writeln!(out, "\n{what} {index}").and_then(|()| out.flush()).unwrap();
     };
-    Open::open(&dir).with(|log| {
+    Opened::at(&dir).with(|log| {
         for round in 1.. {
             let state = log.state();
             let next = state.last.or(state.purged.map(|p| p.0)).map_or(0, |last| last.0 + 1);
@@ -90,7 +90,7 @@ fn survives_kills(kind: &str) {
         child.kill().unwrap();
         out.for_each(hear);
         child.wait().unwrap();
-        Open::open(&dir).with(|log| {
+        Opened::at(&dir).with(|log| {
             let state = log.state();
             let last = state.last.or(state.purged.as_ref().map(|p| p.0)).unwrap().0;
             assert!(last + 1 >= end, "{kind}: {end} was promised, {last} is there");

@@ -10,6 +10,7 @@ mod sled_log;
 mod suite;
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -82,10 +83,19 @@ fn check_sizes(most: usize, entries: &[(LogIndex, Bytes)]) -> io::Result<()> {
     }
 }
 
+/// Tells a caller. One that panics must not take the log's thread, and so all the others, with it.
+fn tell(durable: Durable, result: io::Result<()>) {
+    if catch_unwind(AssertUnwindSafe(|| durable(result))).is_err() {
+        tracing::error!("a caller of the log panicked when it was told of its write");
+    }
+}
+
 /// What a log calls, once, when its disk has failed for good. The process must then end: after a failed sync
 /// nobody knows what is on disk, and a second try may succeed without the bytes.
 #[derive(Clone, Default)]
-pub struct FatalHook(Option<Arc<dyn Fn(&str) + Send + Sync>>);
+pub struct FatalHook(Option<Arc<Hook>>);
+
+type Hook = dyn Fn(&str) + Send + Sync;
 
 impl FatalHook {
     /// Calls `hook` with what went wrong.

@@ -104,6 +104,7 @@ struct Shared {
 struct State {
     groups: Groups,
     segments: Segments,
+    /// Bounded by what the groups' Raft layers have in flight: nobody could wait for room here.
     queue: VecDeque<Item>,
     /// Bytes that the queue takes in batches, about.
     queue_bytes: usize,

@@ -64,6 +64,7 @@ struct Shared {
 struct State {
     store: Option<Store>,
     head: Head,
+    /// Bounded by what the Raft layer has in flight: nobody could wait for room here.
     queue: Vec<(io::Result<()>, Durable)>,
     closing: bool,
     failed: Option<String>,
@@ -287,11 +288,8 @@ impl Shared {
         };
         drop(state);
         for (result, durable) in batch {
-            durable(match (result, &failed_now) {
-                (Err(e), _) => Err(e),
-                (Ok(()), Some(why)) => Err(io::Error::other(why.clone())),
-                (Ok(()), None) => Ok(()),
-            });
+            let failed = failed_now.as_ref().map(|why| io::Error::other(why.clone()));
+            super::tell(durable, result.and(failed.map_or(Ok(()), Err)));
         }
         failed_now
     }

@@ -242,3 +242,41 @@ fn large_entries_are_refused_and_many_are_split_over_batches() {
     assert!(log.stats().batches >= 2);
     assert_eq!(all(&*log.group(G)), many);
 }
+
+#[test]
+fn a_caller_that_panics_harms_nobody_else() {
+    let log = open(&MemDisk::new(12));
+    log.group(G).append(entries(0..1, "a"), Box::new(|_| panic!("on purpose")));
+    append(&*log.group(G), 1..2, "a").unwrap();
+}
+
+#[test]
+fn groups_write_and_read_at_once_from_many_threads() {
+    let disk = MemDisk::new(13);
+    let log = open(&disk);
+    let work = &|group: u32| {
+        let log = log.group(GroupId(group));
+        let text = format!("{group}:{}", "x".repeat(60));
+        let (tx, rx) = std::sync::mpsc::sync_channel(400);
+        for i in 0..300 {
+            let tx = tx.clone();
+            log.append(entries(i..i + 1, &text), Box::new(move |ok| tx.send((i, ok.is_ok())).unwrap()));
+            let first = log.state().purged.map_or(0, |(p, _)| p.0 + 1);
+            assert_eq!(all(&*log), entries(first..i + 1, &text));
+            if i % 50 == 49 {
+                log.purge(LogIndex(i - 20), Bytes::from_static(b"p"), Box::new(drop));
+            }
+        }
+        let told: Vec<_> = rx.iter().take(300).collect();
+        assert_eq!(told, (0..300).map(|i| (i, true)).collect::<Vec<_>>());
+    };
+    std::thread::scope(|scope| {
+        for group in 1..=4 {
+            scope.spawn(move || work(group));
+        }
+    });
+    let before: Vec<_> = (1..=4).map(|g| all(&*log.group(GroupId(g)))).collect();
+    log.close();
+    let log = open(&disk);
+    assert_eq!((1..=4).map(|g| all(&*log.group(GroupId(g)))).collect::<Vec<_>>(), before);
+}

@@ -301,10 +301,11 @@ impl Item {
 
 fn tell(tells: Vec<(io::Result<()>, Durable)>, failed: Option<&io::Error>) {
     for (result, durable) in tells {
-        durable(match (result, failed) {
+        let result = match (result, failed) {
             (Ok(()), Some(e)) => Err(io::Error::new(e.kind(), e.to_string())),
             (result, _) => result,
-        });
+        };
+        crate::log::tell(durable, result);
     }
 }
 

@@ -71,9 +71,9 @@ pub(super) fn swap(dir: &Path) -> io::Result<()> {
             File::open(path)?.sync_all()?;
         }
     }
-    fs::rename(&dir.join(DB), &dir.join(OLD))?;
+    fs::rename(dir.join(DB), dir.join(OLD))?;
     File::open(dir)?.sync_all()?;
-    fs::rename(&dir.join(FRESH), &dir.join(DB))?;
+    fs::rename(dir.join(FRESH), dir.join(DB))?;
     File::open(dir)?.sync_all()?;
     remove_if_there(&dir.join(OLD))
 }

@@ -156,16 +156,16 @@ impl World {
                 self.change(GroupId(group), None);
                 self.log().remove(GroupId(group), self.durable());
             }
-            Step::Turn => drop(self.log().turn()),
+            Step::Turn => self.turns(1),
             Step::PowerLoss { after } => {
                 self.disk.power_fails_in(after);
-                (0..after).for_each(|_| drop(self.log().turn()));
+                self.turns(after);
                 self.disk.power_fails_in(0);
                 self.power_comes_back();
             }
             Step::FailedSync { after } => {
                 self.disk.fail_sync_in(after);
-                (0..6).for_each(|_| drop(self.log().turn()));
+                self.turns(6);
                 self.log = None;
                 self.disk.heal();
                 self.open();
@@ -177,6 +177,12 @@ impl World {
                 assert_eq!(*self.acked.lock(), self.done + self.pending.len() as u64, "a close makes all durable");
                 self.open();
             }
+        }
+    }
+
+    fn turns(&self, count: u64) {
+        for _ in 0..count {
+            self.log().turn();
         }
     }
 
