@@ -5,4 +5,5 @@ pub mod broker;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod listeners;
 pub mod mqtt;

@@ -24,6 +24,7 @@ pub struct LocalBatch {
 }
 
 /// One message to a worker.
+#[expect(missing_docs, reason = "each variant's text tells its fields")]
 pub enum Mail {
     /// From the cluster's drivers.
     Cluster(ClusterEvent),

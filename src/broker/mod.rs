@@ -2,9 +2,11 @@
 
 pub mod core;
 mod mailbox;
+mod seats;
 mod serve;
 pub mod transport;
 pub mod worker;
 
 pub use mailbox::{LocalBatch, Mail, Mailbox};
+pub use seats::{Seat, Seats};
 pub use worker::{Services, Worker, WorkerConfig};

@@ -15,6 +15,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{self, Message};
 
+use super::Seat;
 use super::core::Outbound;
 
 /// Slices of one vectored write: enough for a turn's shared payloads, small enough for the stack.
@@ -25,12 +26,19 @@ const SLICES: usize = 32;
 pub struct Movable {
     socket: Option<TcpStream>,
     parked: Option<std::net::TcpStream>,
+    /// Given back with the socket.
+    _seat: Option<Seat>,
 }
 
 impl Movable {
     /// A socket of the current runtime.
     pub fn new(socket: TcpStream) -> Self {
-        Self { socket: Some(socket), parked: None }
+        Self { socket: Some(socket), parked: None, _seat: None }
+    }
+
+    /// A socket of the current runtime that occupies `seat` until it is dropped.
+    pub fn seated(socket: TcpStream, seat: Seat) -> Self {
+        Self { _seat: Some(seat), ..Self::new(socket) }
     }
 
     /// Takes the socket out of the current runtime.

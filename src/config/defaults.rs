@@ -93,7 +93,7 @@ pub const FIELDS: &[Field] = &[
         key: "listeners.ws",
         kind: Kind::Listener,
         default: "off",
-        doc: "MQTT over WebSocket without TLS, at the path `/mqtt` or any other. As `listeners.mqtt`, or behind a \
+        doc: "MQTT over WebSocket without TLS, at the path `/mqtt` or `/`. As `listeners.mqtt`, or behind a \
               proxy that ends TLS. The customary port is 8083.",
     },
     Field {

@@ -1,0 +1,1 @@
+//! The listeners and the workers behind them, over real sockets.
