@@ -1,6 +1,7 @@
 //! Rookery: a clustered MQTT pub/sub service.
 
 pub mod auth;
+pub mod bench;
 pub mod broker;
 pub mod cli;
 pub mod client;

@@ -1,6 +1,7 @@
 //! The command line. A command does one thing, prints its result on standard output, and says on standard error
 //! in one line what went wrong and what to do ([`Failure`], which has the exit codes).
 
+mod bench;
 mod config;
 mod failure;
 
@@ -24,6 +25,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Measure a broker: throughput, cost, loss, order, latency.
+    Bench(crate::bench::BenchOptions),
     /// Check settings, or print their reference.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -42,6 +45,7 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
+        Command::Bench(options) => bench::run(&options),
         Command::Config(command) => config::run(command),
     }
 }

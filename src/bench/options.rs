@@ -1,0 +1,126 @@
+//! What to do to whom: the flags of `rookery bench`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::mqtt::codec::Version;
+
+use super::BenchError;
+
+/// Smallest payload: publisher, sequence number and time of sending.
+pub(super) const STAMP_BYTES: usize = 20;
+
+/// Flags of `rookery bench`.
+#[derive(Clone, Debug, Args)]
+pub struct BenchOptions {
+    /// What to measure.
+    #[arg(value_enum)]
+    pub scenario: Scenario,
+    /// The server's host, where --hosts is not given.
+    #[arg(long, default_value = "127.0.0.1")]
+    pub host: String,
+    /// The server's plain MQTT port, where --hosts is not given.
+    #[arg(long, default_value_t = 1883)]
+    pub port: u16,
+    /// Several servers: clients are spread over them, and the two ends of a pair are on neighbours.
+    #[arg(long, value_name = "HOST:PORT,..", value_delimiter = ',')]
+    pub hosts: Vec<String>,
+    /// With several servers: both ends of a pair on the same one.
+    #[arg(long)]
+    pub local: bool,
+    /// Publishers (fanin, pairs, latency).
+    #[arg(long, default_value_t = 50)]
+    pub pubs: usize,
+    /// Subscribers (fanout).
+    #[arg(long, default_value_t = 100)]
+    pub subs: usize,
+    /// Clients (connect: 50, takeover: 1).
+    #[arg(long)]
+    pub clients: Option<usize>,
+    /// Quality of service, both ways.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=1))]
+    pub qos: u8,
+    /// Messages that a publisher may have published and not yet received by all its subscribers.
+    #[arg(long, default_value_t = 1000)]
+    pub window: u64,
+    /// With QoS 1: messages that a publisher may have unacknowledged, too.
+    #[arg(long, default_value_t = 20)]
+    pub inflight: u64,
+    /// Bytes of a message, at least 20.
+    #[arg(long, default_value_t = 64)]
+    pub payload: usize,
+    /// Seconds measured.
+    #[arg(long, default_value_t = 3.0)]
+    pub seconds: f64,
+    /// Seconds of load before.
+    #[arg(long, default_value_t = 1.0)]
+    pub warmup: f64,
+    /// Messages per second of all publishers together (latency).
+    #[arg(long, default_value_t = 1000.0)]
+    pub rate: f64,
+    /// Processes of the server, for CPU time and memory.
+    #[arg(long, value_name = "PID,..", value_delimiter = ',')]
+    pub pid: Vec<u32>,
+    /// Protocol version.
+    #[arg(long, default_value = "3", value_parser = ["3", "5"])]
+    pub mqtt: String,
+    /// JSON map from client ID to token, used in the order of the file; without it clients are anonymous.
+    #[arg(long, value_name = "FILE")]
+    pub credentials: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Scenario {
+    /// One publisher, many subscribers to its topic.
+    Fanout,
+    /// Many publishers, one subscriber to all.
+    Fanin,
+    /// Many publishers, each with a topic and a subscriber of its own.
+    Pairs,
+    /// Clients that connect and disconnect.
+    Connect,
+    /// Clients that take over from themselves, on the next server each time.
+    Takeover,
+    /// Pairs at a fixed rate.
+    Latency,
+}
+
+impl BenchOptions {
+    /// Refuses what cannot be measured.
+    pub(super) fn check(&self) -> Result<(), BenchError> {
+        let bad = |what: &str| Err(BenchError::Options(what.to_owned()));
+        if self.payload < STAMP_BYTES {
+            return bad("--payload is at least 20: each message carries publisher, number and time");
+        }
+        if self.payload > 1 << 20 {
+            return bad("--payload is at most 1048576");
+        }
+        if !(self.seconds > 0.0 && self.warmup >= 0.0 && self.seconds + self.warmup < 86_400.0) {
+            return bad("--seconds is above 0, --warmup 0 or more, both together less than a day");
+        }
+        if !(self.rate > 0.0 && self.rate <= 1e7) {
+            return bad("--rate is above 0 and at most 10000000");
+        }
+        if self.pubs == 0 || self.subs == 0 || self.window == 0 || self.inflight == 0 || self.clients == Some(0) {
+            return bad("--pubs, --subs, --clients, --window and --inflight are at least 1");
+        }
+        if self.inflight > 65_535 {
+            return bad("--inflight is at most 65535: there are no more packet identifiers");
+        }
+        Ok(())
+    }
+
+    /// The servers, `host:port`.
+    pub(super) fn servers(&self) -> Vec<String> {
+        if self.hosts.is_empty() { vec![format!("{}:{}", self.host, self.port)] } else { self.hosts.clone() }
+    }
+
+    pub(super) fn version(&self) -> Version {
+        if self.mqtt == "5" { Version::V5 } else { Version::V311 }
+    }
+}
