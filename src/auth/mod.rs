@@ -22,7 +22,7 @@ pub use issue::{Clients, Credential, IssueError, issue};
 pub use jwt::{Acl, MAX_TOKEN_BYTES, Verifier};
 pub use keys::{Jwk, JwkSet, SigningKey, generate_key, jwk_set, signing_key, thumbprint};
 pub use sealing::{KeyFileError, Sealer, Unsealable};
-pub use tokens::{NewApiToken, TokenDenied, check_api_token, join_token, join_token_hash, new_api_token};
+pub use tokens::{NewApiToken, TokenDenied, check_api_token, new_api_token};
 
 #[cfg(test)]
 mod tests;

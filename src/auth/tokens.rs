@@ -1,6 +1,6 @@
-//! Tokens of the administration API and join tokens: random secrets of which the cluster keeps a hash.
+//! Tokens of the administration API: random secrets of which the cluster keeps a hash.
 //!
-//! The secrets are 32 random bytes: nobody can search that space, so the hash is plain SHA-256, not a slow password
+//! A secret is 32 random bytes: nobody can search that space, so the hash is plain SHA-256, not a slow password
 //! hash. Comparing hashes tells nothing by its timing of a secret that a caller does not have; it is done in constant
 //! time all the same.
 
@@ -9,14 +9,12 @@ use std::sync::Arc;
 use rookery_cluster::clock::UnixMillis;
 use rookery_cluster::ids::TokenId;
 use rookery_cluster::metadata::{ApiToken, State};
-use rookery_cluster::pki::CaHash;
 use rookery_cluster::rng::Rng;
 
 use super::jwt::sha256;
 use super::sealing::{hex, unhex};
 
 const API_PREFIX: &str = "rkt_";
-const JOIN_PREFIX: &str = "rkj_";
 
 /// A new API token: id and hash go into the command, the text to whoever asked, once.
 #[derive(Clone, PartialEq, Eq)]
@@ -69,19 +67,6 @@ pub fn check_api_token(state: &State, text: &str, now: UnixMillis) -> Result<Arc
         return Err(TokenDenied::Expired);
     }
     Ok(token.clone())
-}
-
-/// Makes a join token that pins the cluster's CA (R20): its text, `rkj_<hash of the CA certificate>_<secret>`, and the
-/// hash for the command.
-pub fn join_token(ca: CaHash, rng: &dyn Rng) -> (String, [u8; 32]) {
-    let secret = secret(rng);
-    (format!("{JOIN_PREFIX}{}_{}", hex(&ca.0), hex(&secret)), sha256(&secret))
-}
-
-/// The CA's hash and the secret's hash of a join token's text; `None` if it is none.
-pub fn join_token_hash(text: &str) -> Option<(CaHash, [u8; 32])> {
-    let (ca_hash, secret) = text.strip_prefix(JOIN_PREFIX)?.split_once('_')?;
-    Some((CaHash(unhex(ca_hash)?), sha256(&unhex::<32>(secret)?)))
 }
 
 fn secret(rng: &dyn Rng) -> [u8; 32] {

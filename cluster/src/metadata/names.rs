@@ -54,6 +54,11 @@ impl Name {
         Ok(Self(text.to_ascii_lowercase().into()))
     }
 
+    /// Sorts before every name.
+    pub(super) fn least() -> Self {
+        Self("".into())
+    }
+
     /// The name, in lower case.
     pub fn as_str(&self) -> &str {
         &self.0

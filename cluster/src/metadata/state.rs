@@ -139,9 +139,8 @@ impl State {
     }
 
     fn broker_ids_of(&self, namespace: NamespaceId) -> impl Iterator<Item = BrokerId> + '_ {
-        let names = self.namespaces.contains_key(&namespace).then_some(&self.index.brokers);
-        let all = names.into_iter().flat_map(|names| names.iter());
-        all.filter(move |((of, _), _)| *of == namespace).map(|(_, id)| *id)
+        let from = self.index.brokers.range((namespace, Name::least())..);
+        from.take_while(move |((of, _), _)| *of == namespace).map(|(_, id)| *id)
     }
 
     /// The broker with this id.

@@ -3,7 +3,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use rookery_cluster::metadata::Scope;
-use rookery_cluster::pki::CaHash;
 
 use super::*;
 
@@ -103,12 +102,4 @@ fn api_tokens_are_checked() {
 
     world.apply(CommandBody::RevokeToken { id: two.id });
     assert_eq!(check(&world, &two.text, NOW), Err(TokenDenied::Unknown));
-}
-
-#[test]
-fn join_tokens_pin_the_authority() {
-    let (text, hash) = join_token(CaHash([5; 32]), &Counting::default());
-    assert_eq!(join_token_hash(&text), Some((CaHash([5; 32]), hash)));
-    assert_eq!(join_token_hash(&text[1..]), None);
-    assert_eq!(join_token_hash("rkj_00_11"), None);
 }
