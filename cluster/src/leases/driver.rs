@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tracing::{error, info, warn};
 
 use super::{Ask, Holder, LeaseTable, Verdict};
@@ -66,6 +66,8 @@ struct Inner {
     table: Mutex<LeaseTable>,
     stats: LeaseStats,
     tasks: Mutex<JoinSet<()>>,
+    /// Stops renewing, but not the leader's side.
+    holder: Mutex<Option<AbortHandle>>,
 }
 
 impl Lease {
@@ -90,10 +92,11 @@ impl Lease {
             table: Mutex::default(),
             stats: LeaseStats::default(),
             tasks: Mutex::default(),
+            holder: Mutex::default(),
         };
         let lease = Self(Arc::new(inner));
         let mut tasks = lease.0.tasks.lock();
-        tasks.spawn(lease.clone().hold());
+        *lease.0.holder.lock() = Some(tasks.spawn(lease.clone().hold()));
         tasks.spawn(lease.clone().watch_lapse());
         tasks.spawn(lease.clone().lead());
         drop(tasks);
@@ -165,8 +168,10 @@ impl Lease {
     /// Serves no more: ends this life in group 0, so that nobody has to wait for it, and stops renewing. To be
     /// called after all connections were closed.
     pub async fn end(&self) {
+        if let Some(holder) = self.0.holder.lock().take() {
+            holder.abort();
+        }
         self.0.until.store(0, Ordering::Release);
-        self.stop();
         let status = self.0.status.send_replace(LeaseStatus::default());
         if let Some(life) = status.life
             && let Err(why) = self.0.meta.expire(life, None).await
