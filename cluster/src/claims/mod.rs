@@ -12,7 +12,7 @@ mod node;
 mod registry;
 mod shepherd;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 

@@ -261,7 +261,11 @@ impl ControlClient for Wire {
         .boxed()
     }
     fn report_stuck(&self, leader: NodeId, life: NodeLife) -> BoxFuture<'_, Result<(), ControlError>> {
-        async move { Ok(self.to(leader).await?.0.stuck(life, self.1)) }.boxed()
+        async move {
+            self.to(leader).await?.0.stuck(life, self.1);
+            Ok(())
+        }
+        .boxed()
     }
     fn wait_applied(&self, node: NodeId, _: LogIndex, _: Duration) -> BoxFuture<'_, Result<NodeLife, ControlError>> {
         async move { self.to(node).await?.0.life().ok_or(ControlError::Unreachable) }.boxed()

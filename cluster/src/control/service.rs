@@ -97,3 +97,60 @@ pub(crate) async fn applied(meta: &SharedMeta, workers: &dyn AppliedPort, index:
     }
     workers.workers_applied(index).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+
+    use super::*;
+    use crate::claims::testing::{AtOnce, Node, World};
+    use crate::ids::{Incarnation, NodeLife};
+    use wire::renew_lease_response::Verdict;
+
+    fn from<T>(node: u64, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.extensions_mut().insert(PeerIdentity(NodeId(node)));
+        request
+    }
+
+    fn service(node: &Node) -> ControlService {
+        let sessions = Arc::new(node.sessions.clone());
+        ControlService::new(node.lease.clone(), sessions, node.meta.clone(), Arc::new(AtOnce))
+    }
+
+    fn renew(node: u64, incarnation: u64) -> wire::RenewLeaseRequest {
+        let life = NodeLife { node: NodeId(node), incarnation: Incarnation(incarnation) };
+        wire::RenewLeaseRequest { life: Some(life_to_wire(life)) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_renews_its_own_lease_only() {
+        let world = World::new();
+        let (one, two) = (Node::start(&world, 1).await, Node::start(&world, 2).await);
+        let leader = service(&one);
+        let verdict = async |node, incarnation| {
+            leader.renew_lease(from(node, renew(2, incarnation))).await.map(|r| r.into_inner().verdict())
+        };
+        assert_eq!(verdict(2, 1).await.ok(), Some(Verdict::Granted));
+        assert_eq!(verdict(3, 1).await.map_err(|s| s.code()).err(), Some(Code::PermissionDenied));
+        assert_eq!(verdict(2, 0).await.ok(), Some(Verdict::Ended));
+        assert_eq!(verdict(2, 2).await.ok(), Some(Verdict::NotLeader), "not registered as far as it knows");
+        let anonymous = leader.renew_lease(Request::new(renew(2, 1))).await;
+        assert_eq!(anonymous.map_err(|s| s.code()).err(), Some(Code::Unauthenticated));
+        let other = service(&two).renew_lease(from(1, renew(1, 1))).await.unwrap();
+        assert_eq!(other.into_inner().verdict(), Verdict::NotLeader);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_index_is_answered_for_once_it_is_applied() {
+        let world = World::new();
+        let one = Node::start(&world, 1).await;
+        let it = service(&one);
+        let index = LogIndex(world.write().0 + 1);
+        let mut answer = it.wait_applied(from(2, wire::WaitAppliedRequest { index: index.0 }));
+        assert!(futures_util::FutureExt::now_or_never(&mut answer).is_none());
+        world.write();
+        let life = answer.await.unwrap().into_inner().life;
+        assert_eq!(life_from_wire(life).ok(), one.lease.life());
+    }
+}
