@@ -242,16 +242,24 @@ pub(super) fn expire(state: &mut State, cx: Cx, life: NodeLife) -> Answer {
 }
 
 pub(super) fn lead_leases(state: &mut State, term: u64) -> Answer {
-    if term < state.nodes.lease_term {
-        return Err(Refused::precondition(format!("a leader of term {} grants the leases", state.nodes.lease_term)));
-    }
+    check_term(state, term)?;
     state.nodes.lease_term = term;
     Ok(Outcome::Done)
 }
 
 pub(super) fn expire_in_term(state: &mut State, cx: Cx, life: NodeLife, term: u64) -> Answer {
-    lead_leases(state, term)?;
-    expire(state, cx, life)
+    check_term(state, term)?;
+    let answer = expire(state, cx, life)?;
+    state.nodes.lease_term = term;
+    Ok(answer)
+}
+
+fn check_term(state: &State, term: u64) -> Result<(), Refused> {
+    let granting = state.nodes.lease_term;
+    if term < granting {
+        return Err(Refused::precondition(format!("a leader of term {granting} grants the leases")));
+    }
+    Ok(())
 }
 
 fn remove(state: &mut State, cx: Cx, node: NodeId) -> Answer {

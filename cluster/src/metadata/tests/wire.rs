@@ -44,6 +44,8 @@ pub(super) fn one_of_each() -> Vec<Body> {
         Body::ExpireLease { life: NodeLife { node, incarnation: Incarnation(2) } },
         Body::RemoveNode { node },
         Body::SetReplicas { groups: vec![(GroupId(1), vec![node])] },
+        Body::LeadLeases { term: 5 },
+        Body::ExpireLeaseInTerm { life: NodeLife { node, incarnation: Incarnation(2) }, term: 5 },
     ]
 }
 
@@ -68,6 +70,8 @@ fn the_bytes_of_each_variant_never_change() {
         assert_eq!(bytes[..6], [1, 0xac, 0x02, 0xe8, 0x07, n as u8]);
         assert_eq!(Command::decode(&bytes), Ok(command));
     }
+    let next = postcard::from_bytes::<Body>(&[pinned.len() as u8; 64]);
+    assert_eq!(next, Err(postcard::Error::SerdeDeCustom), "a new variant is pinned here, too");
 }
 
 #[test]
