@@ -1,3 +1,5 @@
+//! Why a log does not open.
+
 use std::io;
 use std::path::{Path, PathBuf};
 

@@ -1,3 +1,5 @@
+//! What one group of the segment log holds, apart from where.
+
 use std::io;
 
 use bytes::Bytes;

@@ -1,3 +1,5 @@
+//! Where one group's entries are in the segments.
+
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
