@@ -25,7 +25,7 @@ pub trait Services: Send + Sync + 'static {
     /// What the core sees of the world.
     fn view(&self) -> &dyn View;
     /// Checks a token off this thread, then posts [`Mail::Authenticated`].
-    fn authenticate(&self, answer: Arc<Mailbox>, conn: ConnKey, request: AuthRequest);
+    fn authenticate(self: Arc<Self>, answer: Arc<Mailbox>, conn: ConnKey, request: AuthRequest);
     /// Asks for a claim.
     fn claim(&self, request: ClaimRequest);
     /// Gives up a claim that was asked for.
@@ -150,7 +150,7 @@ impl Shared {
         let services = &self.config.services;
         let worker = self.config.id;
         match effect {
-            Effect::Authenticate { conn, request } => services.authenticate(self.mailbox(), conn, *request),
+            Effect::Authenticate { conn, request } => services.clone().authenticate(self.mailbox(), conn, *request),
             Effect::Claim(request) => services.claim(request),
             Effect::Abandon { broker, client, nonce } => services.abandon(broker, client, nonce),
             Effect::Release { broker, client, epoch, nonce, after: None } => {

@@ -31,7 +31,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use net::{KEEPALIVE, KEEPALIVE_TIMEOUT, STREAM_WINDOW_BYTES, tune_endpoint, tune_server};
-pub use service::Service;
+pub use service::{Door, Service, service};
 pub use stats::ForwardStats;
 
 use crate::clock::SharedClock;
@@ -69,8 +69,16 @@ impl Forward {
     /// [`PeerIdentity`](crate::net::PeerIdentity)). No worker hears `InterestComplete` before the first
     /// [`Forward::set_live`].
     pub fn start(config: ForwardConfig) -> (Forward, Service) {
+        let door = Door::default();
+        (Self::start_behind(config, &door), service(door))
+    }
+
+    /// As [`Forward::start`], for a server that runs already with the service of `door`: a node must answer its
+    /// peers before it has a life to forward for.
+    pub fn start_behind(config: ForwardConfig, door: &Door) -> Forward {
         let inner = Inner::start(config);
-        (Forward { inner: Arc::clone(&inner) }, service::service(inner))
+        door.open(Arc::clone(&inner));
+        Forward { inner }
     }
 
     /// The live peers, without this node. Peers that are gone or have another incarnation get

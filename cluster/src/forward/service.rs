@@ -1,7 +1,7 @@
 //! The gRPC service that peers call.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use futures_util::Stream;
 use rookery_proto::forward::forward_server::{Forward, ForwardServer};
@@ -15,11 +15,25 @@ use crate::limits;
 /// The service to add to the server for peers.
 pub type Service = ForwardServer<Door>;
 
-/// Takes calls to the driver.
-pub struct Door(Arc<Inner>);
+/// Takes calls to the driver; refuses them as unavailable until there is one.
+#[derive(Clone, Default)]
+pub struct Door(Arc<OnceLock<Arc<Inner>>>);
 
-pub(super) fn service(inner: Arc<Inner>) -> Service {
-    ForwardServer::new(Door(inner))
+impl Door {
+    pub(super) fn open(&self, inner: Arc<Inner>) {
+        // A door is opened once: `Forward::start` makes or takes one.
+        let _ = self.0.set(inner);
+    }
+
+    #[expect(clippy::result_large_err, reason = "tonic's handlers return its Status")]
+    fn inner(&self) -> Result<Arc<Inner>, Status> {
+        self.0.get().cloned().ok_or_else(|| Status::unavailable("this node is starting"))
+    }
+}
+
+/// The service behind `door`.
+pub fn service(door: Door) -> Service {
+    ForwardServer::new(door)
         .max_decoding_message_size(limits::MAX_GRPC_MESSAGE_BYTES)
         .max_encoding_message_size(limits::MAX_GRPC_MESSAGE_BYTES)
 }
@@ -32,7 +46,7 @@ impl Forward for Door {
     type InterestStream = Replies<InterestReply>;
 
     async fn data(&self, request: Request<Streaming<DataRequest>>) -> Result<Response<Self::DataStream>, Status> {
-        let replies = data_in::serve(Arc::clone(&self.0), request).await?;
+        let replies = data_in::serve(self.inner()?, request).await?;
         Ok(Response::new(Box::pin(replies)))
     }
 
@@ -40,7 +54,7 @@ impl Forward for Door {
         &self,
         request: Request<Streaming<InterestRequest>>,
     ) -> Result<Response<Self::InterestStream>, Status> {
-        let replies = interest_in::serve(Arc::clone(&self.0), request).await?;
+        let replies = interest_in::serve(self.inner()?, request).await?;
         Ok(Response::new(Box::pin(replies)))
     }
 }

@@ -1,0 +1,127 @@
+//! What follows from a change of the metadata: addresses, live peers, replicas, and what workers must look at again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rookery_cluster::claims::Board;
+use rookery_cluster::forward::Forward;
+use rookery_cluster::ids::{BrokerId, GroupId, Incarnation, LogIndex, NodeId};
+use rookery_cluster::metadata::{Change, Lease, State};
+use rookery_cluster::net::TlsPeerChannels;
+use rookery_raft::{GroupConfig, Groups};
+use tokio::sync::watch;
+
+use super::services::{NodeServices, settings};
+use super::stores::Stores;
+use crate::broker::Mail;
+
+/// Keeps peers' addresses as the metadata has them, and the shards' replicas as placed. Runs from the start, as a
+/// node without addresses reaches nobody.
+pub async fn replicas(
+    own: NodeId,
+    mut views: watch::Receiver<Arc<State>>,
+    peers: Arc<TlsPeerChannels>,
+    groups: Groups,
+    board: Board,
+    stores: Arc<Stores>,
+) {
+    loop {
+        let view = views.borrow_and_update().clone();
+        let others = view.nodes().filter(|node| node.id != own && node.lease != Lease::Never);
+        for node in others {
+            peers.set_address(node.id, node.card.addresses.peer.clone());
+        }
+        for (group, replicas) in view.placement().all_replicas().iter() {
+            place(own, *group, replicas, &groups, &board, &stores).await;
+        }
+        if views.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn place(own: NodeId, group: GroupId, replicas: &[NodeId], groups: &Groups, board: &Board, stores: &Stores) {
+    if group == GroupId::METADATA {
+        return;
+    }
+    if !replicas.contains(&own) {
+        groups.set_route(group, replicas.to_vec());
+        return;
+    }
+    if groups.has_replica(group) {
+        return;
+    }
+    let config = GroupConfig::shard(group, stores.shards.group(group), Box::new(board.machine(group)));
+    if let Err(error) = groups.add_group(config).await {
+        tracing::error!(%group, %error, "a session shard's replica does not start here; the others go on without it");
+    }
+}
+
+/// Tells forwarding who is live and workers what changed. Starts from `view`, a linearized read.
+pub async fn workers(
+    own: NodeId,
+    mut view: Arc<State>,
+    mut views: watch::Receiver<Arc<State>>,
+    forward: Forward,
+    services: Arc<NodeServices>,
+) {
+    let mut live = live_peers(own, &view);
+    forward.set_live(live.clone());
+    services.told(view.applied());
+    loop {
+        if views.changed().await.is_err() {
+            return;
+        }
+        let next = views.borrow_and_update().clone();
+        if next.applied() <= view.applied() {
+            continue;
+        }
+        let now_live = live_peers(own, &next);
+        if now_live != live {
+            live = now_live;
+            forward.set_live(live.clone());
+        }
+        tell(&services, &next, view.applied());
+        view = next;
+    }
+}
+
+fn live_peers(own: NodeId, view: &State) -> BTreeMap<NodeId, Incarnation> {
+    view.live_set().iter().filter(|(node, _)| **node != own).map(|(node, life)| (*node, *life)).collect()
+}
+
+/// Tells the workers what changed after `seen`.
+fn tell(services: &NodeServices, view: &State, seen: LogIndex) {
+    match view.changes_since(seen) {
+        Some(changes) => changes.for_each(|change| match change {
+            Change::Broker { id, restricts } => {
+                reconfigure(services, view, *id);
+                if *restricts {
+                    recheck(services, Some(*id));
+                }
+            }
+            Change::BrokerDeleted(id) => recheck(services, Some(*id)),
+            _ => {}
+        }),
+        None => {
+            let brokers: Vec<BrokerId> = view.brokers().map(|broker| broker.id).collect();
+            brokers.into_iter().for_each(|id| reconfigure(services, view, id));
+            recheck(services, None);
+        }
+    }
+    services.told(view.applied());
+}
+
+fn recheck(services: &NodeServices, broker: Option<BrokerId>) {
+    for mailbox in services.mailboxes() {
+        mailbox.post(Mail::Recheck { broker });
+    }
+}
+
+fn reconfigure(services: &NodeServices, view: &State, id: BrokerId) {
+    let Some(broker) = view.broker(id) else { return };
+    let settings = Arc::new(settings(&broker.settings.limits));
+    for mailbox in services.mailboxes() {
+        mailbox.post(Mail::Reconfigured { broker: id, settings: settings.clone() });
+    }
+}

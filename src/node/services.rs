@@ -1,0 +1,243 @@
+//! What workers ask of the rest of the node, and what the rest asks of the workers.
+
+use std::sync::{Arc, OnceLock};
+
+use rookery_cluster::claims::Sessions;
+use rookery_cluster::clock::{Moment, SharedClock, UnixMillis};
+use rookery_cluster::consensus::BoxFuture;
+use rookery_cluster::control::AppliedPort;
+use rookery_cluster::forward::Forward;
+use rookery_cluster::handle::{ClaimRequest, Run, SendError};
+use rookery_cluster::ids::{BrokerId, ClientId, Epoch, LogIndex, NodeId, Nonce, WorkerId};
+use rookery_cluster::leases::driver::Lease;
+use rookery_cluster::metadata::{BrokerLimits, Metadata, State};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, oneshot, watch};
+
+use crate::auth::{Denied, Reason, Verified, Verifier};
+use crate::broker::core::{Admitted, AuthRequest, ConnKey, Settings, View};
+use crate::broker::{Mail, Mailbox, Services};
+use crate::mqtt::codec::ReasonCode;
+
+/// Token checks at one time: each costs about 0.1 ms of a core, and Raft runs on the same threads (R18).
+const CHECKS_AT_ONCE: usize = 2;
+
+/// The rest of the node, as its workers see it.
+pub struct NodeServices {
+    pub lease: Lease,
+    pub metadata: Metadata,
+    pub sessions: Sessions,
+    pub clock: SharedClock,
+    pub domain: String,
+    pub control: Handle,
+    verifier: Verifier,
+    checks: Arc<Semaphore>,
+    mailboxes: Vec<Arc<Mailbox>>,
+    forward: OnceLock<Forward>,
+    /// Up to which metadata index the workers were told of changes.
+    told: watch::Sender<LogIndex>,
+}
+
+impl NodeServices {
+    pub fn new(
+        lease: Lease,
+        metadata: Metadata,
+        sessions: Sessions,
+        clock: SharedClock,
+        domain: String,
+        mailboxes: Vec<Arc<Mailbox>>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            lease,
+            metadata,
+            sessions,
+            clock,
+            domain,
+            control: Handle::current(),
+            verifier: Verifier::new(),
+            checks: Arc::new(Semaphore::new(CHECKS_AT_ONCE)),
+            mailboxes,
+            forward: OnceLock::new(),
+            told: watch::Sender::new(LogIndex(0)),
+        })
+    }
+
+    /// Forwarding starts once the node has a life.
+    pub fn set_forward(&self, forward: Forward) {
+        let _ = self.forward.set(forward);
+    }
+
+    pub fn mailboxes(&self) -> &[Arc<Mailbox>] {
+        &self.mailboxes
+    }
+
+    /// The workers know all changes up to `index`.
+    pub fn told(&self, index: LogIndex) {
+        self.told.send_replace(index);
+    }
+
+    fn check(&self, request: &AuthRequest) -> Result<Admitted, Denied> {
+        let state = self.metadata.view();
+        let expected = match request.server_name.as_deref().map(|name| broker_of_name(&state, name, &self.domain)) {
+            Some(NameOf::Broker(broker)) => Some(broker),
+            Some(NameOf::Nobody) => return Err(Denied::NoBroker),
+            Some(NameOf::Other) | None => None,
+        };
+        let token = request.password.as_deref().unwrap_or_default();
+        let token = std::str::from_utf8(token).map_err(|_| Denied::Malformed("not text".into()))?;
+        let now = self.clock.wall();
+        let verified = self.verifier.verify(&state, expected, token, now)?;
+        if !request.client_id.is_empty() && request.client_id != *verified.client_id {
+            return Err(Denied::BadClaims("the client id is not the token's subject".into()));
+        }
+        admit(&state, verified)
+    }
+}
+
+fn admit(state: &State, verified: Verified) -> Result<Admitted, Denied> {
+    let broker = state.broker(verified.broker).ok_or(Denied::NoBroker)?;
+    Ok(Admitted {
+        broker: verified.broker,
+        client: verified.client_id,
+        jti: verified.jti,
+        expires: verified.expires,
+        settings: Arc::new(settings(&broker.settings.limits)),
+    })
+}
+
+/// A broker's limits as its clients' sessions need them.
+pub fn settings(limits: &BrokerLimits) -> Settings {
+    Settings {
+        max_packet: limits.packet_bytes as usize,
+        receive_maximum: limits.receive_maximum,
+        send_maximum: limits.inflight_maximum,
+        topic_alias_maximum: limits.topic_alias_maximum,
+        keep_alive_maximum: limits.keep_alive_max_s,
+        max_client_id: usize::from(limits.client_id_bytes),
+        queue_messages: limits.queue_messages as usize,
+        queue_bytes: usize::try_from(limits.queue_bytes).unwrap_or(usize::MAX),
+        max_subscriptions: limits.subscriptions_per_client as usize,
+        ..Settings::default()
+    }
+}
+
+/// What a server name or Host header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameOf {
+    /// That broker.
+    Broker(BrokerId),
+    /// A name inside the domain that is no broker's.
+    Nobody,
+    /// Not a name of the domain: as if it were absent.
+    Other,
+}
+
+/// Which broker `name` belongs to: `broker.namespace.domain`.
+pub fn broker_of_name(state: &State, name: &str, domain: &str) -> NameOf {
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    let Some(inside) = name.strip_suffix(domain).and_then(|rest| rest.strip_suffix('.')) else {
+        return NameOf::Other;
+    };
+    let found = inside.split_once('.').and_then(|(broker, namespace)| state.find_broker(namespace, broker));
+    found.map_or(NameOf::Nobody, |broker| NameOf::Broker(broker.id))
+}
+
+fn code(denied: &Denied) -> ReasonCode {
+    match denied.reason() {
+        Reason::BadUserNameOrPassword => ReasonCode::BAD_CREDENTIALS,
+        Reason::NotAuthorized => ReasonCode::NOT_AUTHORIZED,
+    }
+}
+
+impl View for NodeServices {
+    fn serving_until(&self) -> Moment {
+        self.lease.serving_until()
+    }
+
+    fn wall(&self) -> UnixMillis {
+        self.clock.wall()
+    }
+
+    fn admits(&self, broker: BrokerId, jti: &str) -> Result<(), ReasonCode> {
+        let state = self.metadata.view();
+        crate::auth::admits(&state, broker, jti, None, self.clock.wall()).map_err(|denied| match denied {
+            Denied::NoBroker => ReasonCode::ADMINISTRATIVE_ACTION,
+            _ => ReasonCode::NOT_AUTHORIZED,
+        })
+    }
+}
+
+impl Services for NodeServices {
+    fn view(&self) -> &dyn View {
+        self
+    }
+
+    fn authenticate(self: Arc<Self>, answer: Arc<Mailbox>, conn: ConnKey, request: AuthRequest) {
+        let control = self.control.clone();
+        #[expect(clippy::disallowed_methods, reason = "one short task for each connection that waits for it")]
+        control.spawn(async move {
+            let Ok(_permit) = self.checks.clone().acquire_owned().await else { return };
+            let result = self.check(&request).map_err(|denied| {
+                tracing::info!(from = %request.from, client_id = request.client_id, %denied, "connect refused");
+                code(&denied)
+            });
+            answer.post(Mail::Authenticated { conn, result });
+        });
+    }
+
+    fn claim(&self, request: ClaimRequest) {
+        self.sessions.claim(request);
+    }
+
+    fn abandon(&self, broker: BrokerId, client: ClientId, nonce: Nonce) {
+        self.sessions.abandon(broker, client, nonce);
+    }
+
+    fn release(&self, broker: BrokerId, client: ClientId, epoch: Epoch, nonce: Nonce) {
+        self.sessions.release(broker, client, epoch, nonce);
+    }
+
+    fn subscribe(&self, worker: WorkerId, broker: BrokerId, filter: Arc<str>, token: u64) {
+        if let Some(forward) = self.forward.get() {
+            forward.subscribe(worker, broker, filter, token);
+        }
+    }
+
+    fn unsubscribe(&self, worker: WorkerId, broker: BrokerId, filter: Arc<str>) {
+        if let Some(forward) = self.forward.get() {
+            forward.unsubscribe(worker, broker, filter);
+        }
+    }
+
+    fn interest_seen(&self, worker: WorkerId, token: u64) {
+        if let Some(forward) = self.forward.get() {
+            forward.interest_seen(worker, token);
+        }
+    }
+
+    fn send(&self, worker: WorkerId, peer: NodeId, runs: Vec<Run>) -> Result<u64, (SendError, Vec<Run>)> {
+        match self.forward.get() {
+            Some(forward) => forward.send(worker, peer, runs),
+            None => Err((SendError::NotLive, runs)),
+        }
+    }
+}
+
+impl AppliedPort for NodeServices {
+    fn workers_applied(&self, index: LogIndex) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let mut told = self.told.subscribe();
+            if told.wait_for(|told| *told >= index).await.is_err() {
+                return std::future::pending().await;
+            }
+            // Whatever was posted before is done when the worker comes to this.
+            for mailbox in &self.mailboxes {
+                let (done, seen) = oneshot::channel();
+                mailbox.post(Mail::Sync(Box::new(move || drop(done.send(())))));
+                if seen.await.is_err() {
+                    return std::future::pending().await;
+                }
+            }
+        })
+    }
+}
