@@ -1,0 +1,470 @@
+//! A node from start to stop.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rookery_cluster::claims::{Board, Sessions};
+use rookery_cluster::clock::{SharedClock, SystemClock};
+use rookery_cluster::consensus::SharedConsensus;
+use rookery_cluster::control::{GrpcControl, NodeMetadata, SharedControl, SharedMeta};
+use rookery_cluster::forward::{Door, Forward, ForwardConfig};
+use rookery_cluster::handle::SharedWorkerPort;
+use rookery_cluster::ids::{GroupId, NodeId, NodeLife, WorkerId};
+use rookery_cluster::join::{JoinError, NodeFiles, keep_renewed};
+use rookery_cluster::leases::driver::Lease;
+use rookery_cluster::log::LogOpenError;
+use rookery_cluster::membership;
+use rookery_cluster::metadata::{self, Addresses, Level, Metadata, NodeCard, State};
+use rookery_cluster::net::{SharedNet, SharedPeers, TlsPeerChannels, TokioNet};
+use rookery_cluster::pki::{DynamicResolver, NameVerdict, PkiError};
+use rookery_cluster::placement::driver::Placement;
+use rookery_cluster::rng::{SharedRng, SystemRng};
+use rookery_cluster::swim::{self, Keyring, Members, SwimConfig};
+use rookery_raft::{GroupConfig, Groups, Settings, StartError};
+use tokio::runtime::Runtime;
+use tokio::task::JoinSet;
+
+use super::authority::Authority;
+use super::peers::{PeerPort, Serving};
+use super::services::{NameOf, NodeServices, broker_of_name};
+use super::stores::Stores;
+use super::{follow, found};
+use crate::auth::Sealer;
+use crate::broker::{Mail, Mailbox, Worker, WorkerConfig};
+use crate::config::Config;
+use crate::listeners::{self, Bounds, Listeners};
+use crate::mqtt::codec::ReasonCode;
+
+/// How long a node waits, at a stop, to end its own life in the metadata: others need not wait for its lease then.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Why a node does not serve. Nothing was changed on disk, where the text does not say otherwise.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// Not a member yet.
+    #[error("{} holds no node: found a cluster with `rookery cluster init` or join one with `rookery cluster join`", .0.display())]
+    NoMember(PathBuf),
+    /// A member already.
+    #[error("{} belongs to a node of a cluster already; choose another data folder (node.data_dir)", .0.display())]
+    Member(PathBuf),
+    /// The node's files.
+    #[error("the node's files: {0}")]
+    Files(io::Error),
+    /// Certificates and keys.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// Joining.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    /// A log cannot be used.
+    #[error(transparent)]
+    Log(#[from] LogOpenError),
+    /// A replica does not start.
+    #[error(transparent)]
+    Replica(#[from] StartError),
+    /// A port.
+    #[error("cannot listen on {at} ({what}): {error}")]
+    Port {
+        /// Which setting.
+        what: &'static str,
+        /// Where.
+        at: SocketAddr,
+        /// The system's words.
+        error: io::Error,
+    },
+    /// The clients' ports.
+    #[error("{0}")]
+    Listen(io::Error),
+    /// The membership socket or card.
+    #[error(transparent)]
+    Swim(#[from] swim::StartError),
+    /// A new cluster could not be set up.
+    #[error("founding the cluster did not end, and goes on at the next start: {0}")]
+    Founding(String),
+    /// The system.
+    #[error("cannot start a thread: {0}")]
+    Threads(io::Error),
+}
+
+/// How a run ended.
+enum End {
+    /// As asked.
+    Stopped,
+    /// The cluster ended this node's life: it starts anew under another.
+    LifeOver,
+}
+
+/// Serves until `stop` resolves. Runs on the control plane's runtime.
+///
+/// # Errors
+/// Why the node cannot serve.
+pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(), NodeError> {
+    rookery_cluster::pki::install_crypto();
+    tokio::pin!(stop);
+    loop {
+        let mut node = Box::pin(Node::start(&config)).await?;
+        let end = tokio::select! {
+            () = &mut stop => End::Stopped,
+            end = node.serve() => end?,
+        };
+        node.stop(&end).await;
+        if let End::Stopped = end {
+            return Ok(());
+        }
+        tracing::warn!("starting anew under another life");
+    }
+}
+
+/// What runs as long as the process does, or until the node's life is over.
+struct Node {
+    config: Config,
+    files: Arc<NodeFiles>,
+    clock: SharedClock,
+    rng: SharedRng,
+    stores: Arc<Stores>,
+    groups: Groups,
+    metadata: Metadata,
+    peers: Arc<TlsPeerChannels>,
+    control: SharedControl,
+    meta: SharedMeta,
+    lease: Lease,
+    sessions: Sessions,
+    services: Arc<NodeServices>,
+    authority: Arc<Authority>,
+    door: Door,
+    port: Option<Serving>,
+    data_plane: Option<Runtime>,
+    _placement: Placement,
+    tasks: JoinSet<()>,
+    serving: Option<Life>,
+}
+
+/// What serves clients under one life.
+struct Life {
+    workers: Vec<Worker>,
+    forward: Forward,
+    listeners: Listeners,
+    members: Members,
+    _tasks: JoinSet<()>,
+}
+
+impl Node {
+    async fn start(config: &Config) -> Result<Self, NodeError> {
+        let data = &config.node.data_dir;
+        let files = NodeFiles::load(data).map_err(NodeError::Files)?;
+        let files = Arc::new(files.ok_or_else(|| NodeError::NoMember(data.clone()))?);
+        let (clock, rng): (SharedClock, SharedRng) = (Arc::new(SystemClock), Arc::new(SystemRng));
+        let tls = files.tls(clock.clone())?;
+        let peers = TlsPeerChannels::new(Arc::new(TokioNet), tls.clone(), clock.clone());
+        for (node, address) in files.peers.iter().filter(|(node, _)| **node != files.node) {
+            peers.set_address(*node, address.clone());
+        }
+        let stores = Arc::new(Stores::open(data)?);
+        let shared_peers: SharedPeers = peers.clone();
+        let groups = Groups::start(Settings {
+            node: files.node,
+            peers: shared_peers.clone(),
+            snapshots: stores.snapshots.clone(),
+        });
+        let (machine, views) = metadata::machine();
+        groups.set_route(GroupId::METADATA, files.peers.keys().copied().collect());
+        groups.add_group(GroupConfig::metadata(stores.metadata.clone(), Box::new(machine))).await?;
+        let consensus: SharedConsensus = Arc::new(groups.clone());
+        let metadata = Metadata::new(consensus.clone(), views, clock.clone(), rng.clone());
+        let control: SharedControl = Arc::new(GrpcControl::new(shared_peers));
+        let meta: SharedMeta =
+            Arc::new(NodeMetadata::new(metadata.clone(), files.node, card(config)));
+        let board = Board::default();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(follow::replicas(
+            files.node,
+            metadata.watch(),
+            peers.clone(),
+            groups.clone(),
+            board.clone(),
+            stores.clone(),
+        ));
+        found::complete(data, &files, &groups, &metadata).await?;
+        let lease =
+            Lease::start(files.node, clock.clone(), consensus.clone(), meta.clone(), control.clone());
+        let sessions = Sessions::start(
+            files.node,
+            clock.clone(),
+            consensus.clone(),
+            meta.clone(),
+            control.clone(),
+            lease.clone(),
+            board,
+        );
+        let mailboxes: Vec<Arc<Mailbox>> = (0..config.node.workers).map(|_| Arc::default()).collect();
+        let services = NodeServices::new(
+            lease.clone(),
+            metadata.clone(),
+            sessions.clone(),
+            clock.clone(),
+            config.node.domain.clone(),
+            mailboxes,
+        );
+        let authority = Arc::new(Authority {
+            metadata: metadata.clone(),
+            files: files.clone(),
+            own_address: advertised(config),
+            sealer: Sealer::new(files.secrets.key_encryption_key, &[]),
+            clock: clock.clone(),
+            rng: rng.clone(),
+        });
+        let door = Door::default();
+        let port = PeerPort {
+            listen: config.cluster.listen,
+            tls: tls.clone(),
+            groups: groups.clone(),
+            metadata: metadata.clone(),
+            lease: lease.clone(),
+            sessions: sessions.clone(),
+            meta: meta.clone(),
+            applied: services.clone(),
+            authority: authority.clone(),
+            door: door.clone(),
+        };
+        let port = port.open().await.map_err(|error| NodeError::Port {
+            what: "cluster.listen",
+            at: config.cluster.listen,
+            error,
+        })?;
+        tasks.spawn(keep_renewed(
+            tls,
+            data.clone(),
+            files.key_pem.clone(),
+            renewal(authority.clone(), files.node, found::hosts(config)),
+            clock.clone(),
+        ));
+        let placement = Placement::start(files.node, clock.clone(), consensus, metadata.clone());
+        Ok(Self {
+            config: config.clone(),
+            files,
+            clock,
+            rng,
+            stores,
+            groups,
+            metadata,
+            peers,
+            control,
+            meta,
+            lease,
+            sessions,
+            services,
+            authority,
+            door,
+            port: Some(port),
+            data_plane: Some(data_plane().map_err(NodeError::Threads)?),
+            _placement: placement,
+            tasks,
+            serving: None,
+        })
+    }
+
+    /// Serves clients as soon as the node has a life and its lease, until that life is over.
+    async fn serve(&mut self) -> Result<End, NodeError> {
+        let mut status = self.lease.status();
+        let life = match status.wait_for(|status| status.life.is_some() && status.held).await {
+            Ok(status) => status.life,
+            Err(_) => None,
+        };
+        let Some(life) = life else { return Ok(End::LifeOver) };
+        // R11 rests on this read: it knows every node whose lease was granted before this one's.
+        let view = loop {
+            match self.metadata.read().await {
+                Ok(view) => break view,
+                Err(error) => tracing::warn!(%error, "waiting for the metadata"),
+            }
+        };
+        self.serving = Some(self.begin(life, view).await?);
+        tracing::info!(%life, "serving");
+        // The status is gone only with the lease's driver, and then nothing renews it.
+        let _ = status.wait_for(|status| status.life != Some(life)).await;
+        Ok(End::LifeOver)
+    }
+
+    async fn begin(&self, life: NodeLife, view: Arc<State>) -> Result<Life, NodeError> {
+        let mailboxes = self.services.mailboxes().to_vec();
+        let ports: Vec<SharedWorkerPort> = mailboxes.iter().map(|m| m.clone() as SharedWorkerPort).collect();
+        for (id, port) in ports.iter().enumerate() {
+            self.sessions.attach(WorkerId(id as u16), port.clone());
+        }
+        let peers: SharedPeers = self.peers.clone();
+        let control = tokio::runtime::Handle::current();
+        let data = self.data_plane.as_ref().map_or(control.clone(), |runtime| runtime.handle().clone());
+        let forward = Forward::start_behind(
+            ForwardConfig { own: life, workers: ports, peers, clock: self.clock.clone(), data, control: control.clone() },
+            &self.door,
+        );
+        self.services.set_forward(forward.clone());
+        let seed = self.rng.u64();
+        let workers = (0..mailboxes.len() as u16).map(|id| {
+            Worker::start(WorkerConfig {
+                id: WorkerId(id),
+                life,
+                services: self.services.clone(),
+                mailboxes: mailboxes.clone(),
+                clock: self.clock.clone(),
+                seed,
+                progress: self.lease.worker_progress(WorkerId(id)),
+            })
+        });
+        let workers = workers.collect::<io::Result<Vec<_>>>().map_err(NodeError::Threads)?;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(follow::workers(
+            self.files.node,
+            view,
+            self.metadata.watch(),
+            forward.clone(),
+            self.services.clone(),
+        ));
+        let members = self.membership(life, &mut tasks).await?;
+        let tls = self.client_tls()?;
+        let bounds = Bounds::new(self.config.limits.connections);
+        let listeners = Listeners::start(&self.config.listeners, bounds, Some(tls), mailboxes, &control)
+            .map_err(NodeError::Listen)?;
+        Ok(Life { workers, forward, listeners, members, _tasks: tasks })
+    }
+
+    async fn membership(&self, life: NodeLife, tasks: &mut JoinSet<()>) -> Result<Members, NodeError> {
+        let listen = self.config.cluster.listen;
+        let addresses = addresses(&self.config);
+        let known = [("peer", &addresses.peer), ("mqtts", &addresses.mqtts), ("grpc", &addresses.grpc)];
+        let card = membership::NodeCard {
+            life,
+            revision: 1,
+            region: self.config.node.region.clone(),
+            zone: self.config.node.zone.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            addresses: known.into_iter().map(|(k, v)| (k.to_owned(), v.clone())).collect(),
+        };
+        let seeds = self.metadata.view().nodes().filter(|n| n.id != self.files.node).filter_map(|n| n.card.addresses.swim.parse().ok()).collect();
+        let swim = SwimConfig {
+            life,
+            bind: listen,
+            advertised: addresses.swim.parse().ok(),
+            card,
+            seeds,
+            keys: Keyring::new(1, &self.files.secrets.cluster_key),
+        };
+        let net: SharedNet = Arc::new(TokioNet);
+        let (members, task) = swim::start(swim, net, self.clock.clone(), self.rng.clone()).await?;
+        tasks.spawn(async move {
+            let _ = task.await;
+        });
+        Ok(members)
+    }
+
+    /// TLS towards clients: the configured certificate, else one signed on demand by the cluster's authority for
+    /// each broker's name.
+    fn client_tls(&self) -> Result<Arc<rustls::ServerConfig>, NodeError> {
+        let (metadata, domain) = (self.metadata.clone(), self.config.node.domain.clone());
+        let judge = move |name: &str| match broker_of_name(&metadata.view(), name, &domain) {
+            NameOf::Broker(_) => NameVerdict::Issue,
+            NameOf::Nobody => NameVerdict::Refuse,
+            NameOf::Other => NameVerdict::Default,
+        };
+        let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+        names.extend(found::hosts(&self.config));
+        let mut resolver = DynamicResolver::new(Box::new(judge), names);
+        if let Some(given) = &self.config.listeners.tls {
+            let read = |path| std::fs::read_to_string(path).map_err(NodeError::Files);
+            resolver = resolver.with_files(&read(&given.cert)?, &read(&given.key)?)?;
+        }
+        match self.authority.ca(&self.metadata.view()) {
+            Ok(ca) => resolver = resolver.with_signer(Arc::new(ca), self.clock.clone(), self.rng.clone())?,
+            Err(why) => tracing::warn!(why, "no certificates for brokers' names are made here"),
+        }
+        Ok(listeners::tls::server_config(Arc::new(resolver), self.clock.clone())?)
+    }
+
+    async fn stop(mut self, end: &End) {
+        if let Some(life) = self.serving.take() {
+            life.listeners.stop_accepting();
+            let reason = match end {
+                End::Stopped => ReasonCode::SERVER_SHUTTING_DOWN,
+                End::LifeOver => ReasonCode::USE_ANOTHER_SERVER,
+            };
+            for worker in &life.workers {
+                worker.mailbox().post(Mail::Stop { reason });
+            }
+            let joined = tokio::task::spawn_blocking(move || life.workers.into_iter().for_each(Worker::join));
+            let _ = joined.await;
+            if let End::Stopped = end {
+                let _ = tokio::time::timeout(FAREWELL, self.lease.end()).await;
+            }
+            life.members.leave();
+            life.forward.stop();
+        }
+        self.lease.stop();
+        self.sessions.stop();
+        self.tasks.shutdown().await;
+        if let Some(port) = self.port.take() {
+            port.close().await;
+        }
+        self.groups.shutdown().await;
+        self.stores.close();
+        if let Some(runtime) = self.data_plane.take() {
+            runtime.shutdown_background();
+        }
+        drop(self.control);
+        drop(self.meta);
+    }
+}
+
+/// Publishes between nodes have a thread of their own: the control plane never queues behind them (R18).
+fn data_plane() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("data").enable_all().build()
+}
+
+fn renewal(authority: Arc<Authority>, own: NodeId, hosts: Vec<String>) -> rookery_cluster::join::AskForCertificate {
+    use rookery_cluster::join::JoinAuthority;
+    Arc::new(move |request_pem| {
+        let (authority, hosts) = (authority.clone(), hosts.clone());
+        Box::pin(async move {
+            authority.renew(own, request_pem, hosts).await.map_err(|refusal| JoinError::Refused(refusal.to_string()))
+        })
+    })
+}
+
+fn advertised(config: &Config) -> String {
+    config.cluster.advertised(config.cluster.listen)
+}
+
+fn addresses(config: &Config) -> Addresses {
+    let peer = advertised(config);
+    let at = |listener: Option<SocketAddr>| listener.map(|at| client_address(&peer, at)).unwrap_or_default();
+    Addresses {
+        swim: peer.clone(),
+        mqtt: at(config.listeners.mqtt),
+        mqtts: at(config.listeners.mqtts),
+        ws: at(config.listeners.ws),
+        wss: at(config.listeners.wss),
+        grpc: at(Some(config.api.grpc)),
+        http: at(config.api.http),
+        peer,
+    }
+}
+
+/// Where others reach a listener: at the advertised host, if it listens everywhere.
+fn client_address(peer: &str, at: SocketAddr) -> String {
+    match peer.rsplit_once(':') {
+        Some((host, _)) if at.ip().is_unspecified() => format!("{host}:{}", at.port()),
+        _ => at.to_string(),
+    }
+}
+
+fn card(config: &Config) -> NodeCard {
+    NodeCard {
+        addresses: addresses(config),
+        region: config.node.region.clone(),
+        zone: config.node.zone.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        level: Level::LATEST,
+    }
+}
