@@ -8,3 +8,4 @@ pub mod client;
 pub mod config;
 pub mod listeners;
 pub mod mqtt;
+pub mod node;

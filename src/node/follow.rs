@@ -31,7 +31,7 @@ pub async fn replicas(
         for node in others {
             peers.set_address(node.id, node.card.addresses.peer.clone());
         }
-        for (group, replicas) in view.placement().all_replicas().iter() {
+        for (group, replicas) in view.all_replicas().iter() {
             place(own, *group, replicas, &groups, &board, &stores).await;
         }
         if views.changed().await.is_err() {

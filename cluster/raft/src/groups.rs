@@ -124,6 +124,11 @@ impl Groups {
         self.0.put(group, None, route);
     }
 
+    /// Whether a replica of `group` runs on this node.
+    pub fn has_replica(&self, group: GroupId) -> bool {
+        self.0.replica(group).is_some()
+    }
+
     /// Makes `members` the voters of a group that has never had any; to be called on one of them, once.
     pub async fn initialize(&self, group: GroupId, members: &[NodeId]) -> Result<(), InitError> {
         match self.0.replica(group) {

@@ -34,7 +34,7 @@ pub use apply::apply;
 pub use brokers::{AuthType, Broker, BrokerPatch, BrokerSettings, ClaimMode, MAX_DESCRIPTION_BYTES, MAX_URL_BYTES};
 pub use cluster::{Cluster, JoinToken, MAX_JOIN_TOKENS};
 pub use command::{Command, CommandBody};
-pub use handle::Metadata;
+pub use handle::{Metadata, machine};
 pub use journal::{Change, JOURNAL_MEMORY};
 pub use keys::{Key, KeyState, Kid, MAX_KEYS, NewKey};
 pub use level::Level;
