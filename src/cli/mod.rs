@@ -4,6 +4,7 @@
 mod bench;
 mod config;
 mod failure;
+mod serve;
 
 use std::process::ExitCode;
 
@@ -27,6 +28,8 @@ struct Cli {
 enum Command {
     /// Measure a broker: throughput, cost, loss, order, latency.
     Bench(crate::bench::BenchOptions),
+    /// Run a node.
+    Serve(serve::ServeCommand),
     /// Check settings, or print their reference.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -46,6 +49,7 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Bench(options) => bench::run(&options),
+        Command::Serve(command) => serve::serve(&command),
         Command::Config(command) => config::run(command),
     }
 }

@@ -398,7 +398,7 @@ impl Node {
             if let End::Stopped = end {
                 let _ = tokio::time::timeout(FAREWELL, self.lease.end()).await;
             }
-            life.members.leave();
+            let _ = tokio::time::timeout(FAREWELL, life.members.leave()).await;
             life.forward.stop();
         }
         self.lease.stop();
@@ -412,8 +412,6 @@ impl Node {
         if let Some(runtime) = self.data_plane.take() {
             runtime.shutdown_background();
         }
-        drop(self.control);
-        drop(self.meta);
     }
 }
 
