@@ -6,6 +6,7 @@ pub mod broker;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod dev;
 pub mod listeners;
 pub mod mqtt;
 pub mod node;

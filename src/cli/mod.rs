@@ -3,6 +3,7 @@
 
 mod bench;
 mod config;
+mod dev;
 mod failure;
 mod serve;
 
@@ -28,6 +29,8 @@ struct Cli {
 enum Command {
     /// Measure a broker: throughput, cost, loss, order, latency.
     Bench(crate::bench::BenchOptions),
+    /// Run a cluster on this machine to try things out.
+    Dev(dev::DevCommand),
     /// Run a node.
     Serve(serve::ServeCommand),
     /// Check settings, or print their reference.
@@ -49,6 +52,7 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Bench(options) => bench::run(&options),
+        Command::Dev(command) => dev::run(command),
         Command::Serve(command) => serve::serve(&command),
         Command::Config(command) => config::run(command),
     }
