@@ -10,7 +10,7 @@ use openraft::testing::log::{StoreBuilder, Suite};
 use rookery_cluster::consensus::{Replicated, UnknownCommand};
 use rookery_cluster::disk::SystemDisk;
 use rookery_cluster::ids::{GroupId, LogIndex};
-use rookery_cluster::log::{GroupLog, MemLog, SledLog, SledLogConfig};
+use rookery_cluster::log::{GroupLog, MemLog, SegmentLog, SegmentLogConfig, SledLog, SledLogConfig};
 
 use crate::machine::{Machine, Signals};
 use crate::snapshot::SnapshotFile;
@@ -53,29 +53,44 @@ impl Drop for Dir {
 
 struct Builder<F>(F);
 
-impl<F> StoreBuilder<Types, Store, Machine, Dir> for Builder<F>
+/// What a log needs as long as it is used.
+type Guard = (Option<SegmentLog>, Dir);
+
+impl<F> StoreBuilder<Types, Store, Machine, Guard> for Builder<F>
 where
-    F: Fn(&Path) -> Arc<dyn GroupLog> + Send + Sync,
+    F: Fn(&Path) -> (Arc<dyn GroupLog>, Option<SegmentLog>) + Send + Sync,
 {
-    async fn build(&self) -> Result<(Dir, Store, Machine), StorageError<Types>> {
+    async fn build(&self) -> Result<(Guard, Store, Machine), StorageError<Types>> {
         let dir = Dir::new();
         let file = SnapshotFile::open(&dir.0, GroupId(1)).unwrap();
         let machine = Machine::new(GroupId(1), Box::new(Silent), file, Arc::new(Signals::default()), u64::MAX);
-        let log = (self.0)(&dir.0);
-        Ok((dir, Store::new(log), machine))
+        let (log, segments) = (self.0)(&dir.0);
+        Ok(((segments, dir), Store::new(log), machine))
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn openrafts_suite_over_the_log_in_memory() {
-    Suite::test_all(Builder(|_: &Path| Arc::new(MemLog::new()) as Arc<dyn GroupLog>)).await.unwrap();
+    let open = |_: &Path| (Arc::new(MemLog::new()) as Arc<dyn GroupLog>, None);
+    Suite::test_all(Builder(open)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn openrafts_suite_over_the_log_on_sled() {
     let open = |dir: &Path| {
         let disk = Arc::new(SystemDisk);
-        Arc::new(SledLog::open(&dir.join("log"), disk, SledLogConfig::default()).unwrap()) as Arc<dyn GroupLog>
+        let log = SledLog::open(&dir.join("log"), disk, SledLogConfig::default()).unwrap();
+        (Arc::new(log) as Arc<dyn GroupLog>, None)
+    };
+    Suite::test_all(Builder(open)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn openrafts_suite_over_the_segment_log() {
+    let open = |dir: &Path| {
+        let small = SegmentLogConfig { segment_bytes: 1 << 20, ..SegmentLogConfig::default() };
+        let log = SegmentLog::open(&dir.join("log"), Arc::new(SystemDisk), small).unwrap();
+        (log.group(GroupId(1)), Some(log))
     };
     Suite::test_all(Builder(open)).await.unwrap();
 }

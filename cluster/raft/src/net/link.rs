@@ -30,7 +30,9 @@ const LINGER: Duration = Duration::from_millis(20);
 const DIAL: Duration = Duration::from_secs(1);
 /// After a failed dial, calls fail without a new one for this long.
 const HOLD: Duration = Duration::from_millis(50);
-/// Calls are waiting and nothing came back for this long: the stream is given up. Looked at every [`CHECK`].
+/// Raft calls are waiting and nothing came back for this long: the stream is given up, since after a partition
+/// TCP itself would take long to notice that the peer is back. Looked at every [`CHECK`]. (Proposals may
+/// rightly wait for a quorum; their connection has its own pings.)
 const SILENCE_CHECKS: u32 = 6;
 const CHECK: Duration = Duration::from_millis(500);
 
@@ -194,7 +196,7 @@ impl Worker {
                 }
                 _ = check.tick() => {
                     pending.retain(|_, answer| !answer.is_closed());
-                    silent = if pending.is_empty() { 0 } else { silent + 1 };
+                    silent = if pending.is_empty() || self.purpose != Purpose::Raft { 0 } else { silent + 1 };
                     if silent > SILENCE_CHECKS {
                         break "the peer is silent".to_owned();
                     }
@@ -254,3 +256,6 @@ fn answer(pending: &mut Pending, reply: Reply) {
         _ => Err(CallError::Refused(status, String::from_utf8_lossy(&reply.body).into_owned())),
     });
 }
+
+#[cfg(test)]
+mod tests;
