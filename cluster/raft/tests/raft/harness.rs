@@ -20,6 +20,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
 
 use crate::ledger::{Ledger, SharedView, View};
+use crate::wires::Wires;
 
 /// The group of most tests.
 pub const GROUP: GroupId = GroupId(1);
@@ -30,13 +31,14 @@ pub type Addresses = Arc<Mutex<BTreeMap<NodeId, SocketAddr>>>;
 
 /// Plain connections to the nodes of a test.
 struct Peers {
-    addresses: Addresses,
+    me: NodeId,
+    wires: Arc<Wires>,
     channels: Mutex<BTreeMap<(NodeId, Purpose), Channel>>,
 }
 
 impl PeerChannels for Peers {
     fn channel(&self, peer: NodeId, purpose: Purpose) -> Option<Channel> {
-        let address = *self.addresses.lock().get(&peer)?;
+        let address = self.wires.way(self.me, peer)?;
         let dial = || {
             let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
             endpoint.connect_timeout(Duration::from_secs(1)).tcp_nodelay(true).connect_lazy()
@@ -70,20 +72,21 @@ pub struct Node {
     pub dir: PathBuf,
     pub kept: BTreeMap<GroupId, Kept>,
     addresses: Addresses,
+    wires: Arc<Wires>,
     life: Option<(Runtime, Groups)>,
 }
 
 impl Node {
-    fn new(id: NodeId, dir: &Path, addresses: &Addresses) -> Node {
+    fn new(id: NodeId, dir: &Path, addresses: &Addresses, wires: &Arc<Wires>) -> Node {
         let dir = dir.join(id.to_string());
-        Node { id, dir, kept: BTreeMap::new(), addresses: addresses.clone(), life: None }
+        Node { id, dir, kept: BTreeMap::new(), addresses: addresses.clone(), wires: wires.clone(), life: None }
     }
 
     /// Starts the node, without its groups.
     pub fn start(&mut self) {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let channels = Mutex::default();
-        let peers = Arc::new(Peers { addresses: self.addresses.clone(), channels });
+        let peers = Arc::new(Peers { me: self.id, wires: self.wires.clone(), channels });
         let known = self.addresses.lock().get(&self.id).copied();
         let (groups, address) = runtime.block_on(async {
             let groups = Groups::start(Settings { node: self.id, peers, snapshots: self.dir.clone() });
@@ -177,6 +180,7 @@ fn config(group: GroupId, kept: &Kept) -> GroupConfig {
 pub struct Cluster {
     pub nodes: Vec<Node>,
     dir: PathBuf,
+    pub wires: Arc<Wires>,
 }
 
 impl Cluster {
@@ -187,9 +191,10 @@ impl Cluster {
         let dir = std::env::temp_dir().join(name);
         let _ = std::fs::remove_dir_all(&dir);
         let addresses = Addresses::default();
-        let mut nodes: Vec<Node> = (1..=n).map(|id| Node::new(NodeId(id), &dir, &addresses)).collect();
+        let wires = Wires::new(addresses.clone());
+        let mut nodes: Vec<Node> = (1..=n).map(|id| Node::new(NodeId(id), &dir, &addresses, &wires)).collect();
         nodes.iter_mut().for_each(Node::start);
-        Cluster { nodes, dir }
+        Cluster { nodes, dir, wires }
     }
 
     /// Nodes that are all voters of [`GROUP`], with a leader.
