@@ -141,7 +141,7 @@ impl Replica {
         match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
             Ok(linearizer) => Ok(Answer::Done(linearizer.read_log_id().index(), Vec::new())),
             Err(RaftError::APIError(error)) => {
-                Ok(Answer::NotLeader(openraft::TryAsRef::try_as_ref(&error).and_then(|to| leader_in(to))))
+                Ok(Answer::NotLeader(openraft::TryAsRef::try_as_ref(&error).and_then(leader_in)))
             }
             Err(RaftError::Fatal(_)) => Err(ProposeError::Stopped(self.stopped())),
         }

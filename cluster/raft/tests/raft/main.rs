@@ -1,5 +1,7 @@
 //! Several nodes in one process, over real connections, with logs that outlive a node's runtime.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 mod harness;
 mod kills;
 mod ledger;

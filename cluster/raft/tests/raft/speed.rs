@@ -1,10 +1,11 @@
 //! Figures, not tests: `cargo test -p rookery-raft --test raft -- --ignored --nocapture speed`.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rookery_cluster::consensus::Consensus;
 use rookery_cluster::disk::SystemDisk;
+use rookery_cluster::ids::{GroupId, NodeId};
 use rookery_cluster::log::{SledLog, SledLogConfig};
 use rookery_raft::Groups;
 
@@ -52,4 +53,28 @@ fn speed_of_three_nodes_with_fsync() {
     report(&cluster);
     drop(cluster);
     let _ = std::fs::remove_dir_all(dir);
+}
+
+/// Processor time of this process so far, in ticks of 10 ms.
+fn ticks() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn speed_idle_groups_cost_little() {
+    let mut cluster = Cluster::of(3);
+    let members = [1, 2, 3].map(NodeId);
+    for group in (2..=17).map(GroupId) {
+        cluster.nodes.iter_mut().for_each(|node| node.add(group).unwrap());
+        cluster.nodes[group.0 as usize % 3].on(async |groups| groups.initialize(group, &members).await).unwrap();
+    }
+    for window in 1..=3 {
+        let before = ticks();
+        std::thread::sleep(Duration::from_secs(5));
+        let percent = (ticks() - before) as f64 / 5.0;
+        println!("window {window}: {percent:.1} % of a core for 3 nodes with 17 groups");
+    }
 }
