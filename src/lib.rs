@@ -10,3 +10,4 @@ pub mod dev;
 pub mod listeners;
 pub mod mqtt;
 pub mod node;
+pub mod telemetry;

@@ -30,6 +30,7 @@ pub(super) struct ServeCommand {
 /// Runs a node until SIGINT or SIGTERM.
 pub(super) fn serve(command: &ServeCommand) -> Result<(), Failure> {
     let config = load(command.config.as_deref(), &command.settings)?;
+    crate::telemetry::start_log(&config.log);
     if command.with_parent {
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
             .map_err(Failure::refused)?;

@@ -146,7 +146,7 @@ pub const FIELDS: &[Field] = &[
     Field {
         key: "log.level",
         kind: Kind::Text,
-        default: "info",
+        default: "info,openraft=warn",
         doc: "What is logged: `error`, `warn`, `info`, `debug`, `trace`, or per module as \
               `info,rookery_cluster::raft=debug`.",
     },
