@@ -1,5 +1,6 @@
 //! Rookery: a clustered MQTT pub/sub service.
 
+pub mod api;
 pub mod auth;
 pub mod bench;
 pub mod broker;

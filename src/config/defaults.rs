@@ -1,6 +1,6 @@
 //! The table of settings: every key, its default, its bounds and its meaning, in one place.
 
-use rookery_cluster::limits;
+use rookery_cluster::metadata::MAX_SHARDS;
 
 use super::field::{Field, Kind, Section};
 
@@ -76,7 +76,7 @@ pub const FIELDS: &[Field] = &[
     },
     Field {
         key: "cluster.shards",
-        kind: Kind::Integer { min: 1, max: limits::SLOTS as u64, unit: "Raft groups" },
+        kind: Kind::Integer { min: 1, max: MAX_SHARDS as u64, unit: "Raft groups" },
         default: "16",
         doc: "Session shards of a new cluster. Read by `rookery cluster init` alone and then fixed. More shards \
               spread the sessions over more nodes and cost heartbeats; 16 is good for up to about 16 nodes.",

@@ -1,0 +1,128 @@
+//! Actions on brokers and their credentials.
+
+use rookery_cluster::ids::{BrokerId, NamespaceId};
+use rookery_cluster::metadata::{Broker, BrokerPatch, BrokerSettings, CommandBody, Created, Name, Namespace, State};
+
+use super::{Caller, Place, Service, broker_by_id, misrouted};
+use crate::api::action::{Action, BrokerRef, Target};
+use crate::api::error::ApiError;
+use crate::api::reply::{BrokerView, Reply, RevocationView};
+use crate::auth::{Clients, Lifetime, generate_key, issue, jwk_set};
+
+impl Service {
+    pub(super) async fn brokers(&self, caller: Caller, action: Action) -> Result<Reply, ApiError> {
+        match action {
+            Action::CreateBroker { namespace, name, description, expiration } => {
+                let settings =
+                    BrokerSettings { description, expiration: seconds(expiration), ..BrokerSettings::default() };
+                self.create_broker(caller, &namespace, name, settings).await
+            }
+            Action::UpdateBroker { broker, description, expiration } => {
+                let patch =
+                    BrokerPatch { description, expiration: expiration.map(|e| seconds(Some(e))), ..<_>::default() };
+                let id = self.resolve(caller, &broker).await?;
+                let state = self.restrict(caller, CommandBody::UpdateBroker { id, patch }).await?;
+                Ok(Reply::Broker(self.view(&state, id)?))
+            }
+            Action::DeleteBroker { broker } => {
+                let id = self.resolve(caller, &broker).await?;
+                self.restrict(caller, CommandBody::DeleteBroker { id }).await?;
+                Ok(Reply::Done)
+            }
+            Action::Revoke { broker, jtis } => {
+                let broker = self.resolve(caller, &broker).await?;
+                self.restrict(caller, CommandBody::Revoke { broker, jtis }).await?;
+                Ok(Reply::Done)
+            }
+            Action::Unrevoke { broker, jtis } => {
+                let broker = self.resolve(caller, &broker).await?;
+                self.write(caller, CommandBody::Unrevoke { broker, jtis }).await?;
+                Ok(Reply::Done)
+            }
+            Action::Issue { broker, clients, expiration } => self.issue(caller, &broker, clients, expiration).await,
+            reading => self.read_brokers(caller, reading).await,
+        }
+    }
+
+    async fn read_brokers(&self, caller: Caller, action: Action) -> Result<Reply, ApiError> {
+        let state = self.read().await?;
+        match action {
+            Action::ListBrokers { namespace } => {
+                let namespace = caller.namespace(&state, &namespace)?;
+                let view = |broker: &std::sync::Arc<Broker>| view(&self.0.place, namespace, broker);
+                Ok(Reply::Brokers(state.brokers_of(namespace.id).map(view).collect()))
+            }
+            Action::DescribeBroker { broker } => {
+                let (namespace, broker) = caller.broker(&state, &broker)?;
+                Ok(Reply::Broker(view(&self.0.place, namespace, broker)))
+            }
+            Action::ShowRevocations { broker } => {
+                let (_, broker) = caller.broker(&state, &broker)?;
+                let revoked = state.revocations(broker.id);
+                let views = revoked.map(|(jti, revoked_on)| RevocationView { jti: jti.to_string(), revoked_on });
+                Ok(Reply::Revocations(views.collect()))
+            }
+            Action::PublicKeys { broker } => Ok(Reply::Keys(jwk_set(caller.broker(&state, &broker)?.1))),
+            other => Err(misrouted(&other)),
+        }
+    }
+
+    async fn create_broker(
+        &self,
+        caller: Caller,
+        namespace: &Target<NamespaceId>,
+        name: Name,
+        settings: BrokerSettings,
+    ) -> Result<Reply, ApiError> {
+        let namespace = caller.namespace(self.read().await?.as_ref(), namespace)?.id;
+        let id = BrokerId(self.0.rng.u128());
+        let key = || generate_key(&self.0.sealer, self.0.rng.as_ref());
+        let keys = vec![key(), key()];
+        let (index, created) =
+            self.write(caller, CommandBody::CreateBroker { id, namespace, name, settings, keys }).await?;
+        let Some(Created::Broker(id)) = created else { return Ok(Reply::Done) };
+        Ok(Reply::Broker(self.view(self.see(index).await?.as_ref(), id)?))
+    }
+
+    async fn issue(
+        &self,
+        caller: Caller,
+        broker: &BrokerRef,
+        clients: Clients,
+        expiration: Option<Lifetime>,
+    ) -> Result<Reply, ApiError> {
+        let state = self.read().await?;
+        let id = caller.broker(&state, broker)?.1.id;
+        let now = self.0.clock.wall();
+        Ok(Reply::Issued(issue(&state, &self.0.sealer, id, clients, expiration, now, self.0.rng.as_ref())?))
+    }
+
+    async fn resolve(&self, caller: Caller, broker: &BrokerRef) -> Result<BrokerId, ApiError> {
+        Ok(caller.broker(self.read().await?.as_ref(), broker)?.1.id)
+    }
+
+    fn view(&self, state: &State, id: BrokerId) -> Result<BrokerView, ApiError> {
+        let (namespace, broker) = broker_by_id(state, id)?;
+        Ok(view(&self.0.place, namespace, broker))
+    }
+}
+
+fn view(place: &Place, namespace: &Namespace, broker: &Broker) -> BrokerView {
+    BrokerView {
+        id: broker.id,
+        name: broker.name.to_string(),
+        namespace: namespace.name.to_string(),
+        description: broker.settings.description.clone(),
+        created_on: broker.created_on,
+        modified_on: broker.modified_on,
+        expiration: broker.settings.expiration,
+        endpoint: format!("mqtts://{}.{}.{}:{}", broker.name, namespace.name, place.domain, place.mqtts_port),
+    }
+}
+
+fn seconds(lifetime: Option<Lifetime>) -> Option<u64> {
+    match lifetime {
+        Some(Lifetime::Seconds(seconds)) => Some(seconds),
+        Some(Lifetime::Never) | None => None,
+    }
+}
