@@ -19,6 +19,7 @@ pub trait WorkerPort: Send + Sync + 'static {
 pub type SharedWorkerPort = Arc<dyn WorkerPort>;
 
 /// What the cluster tells a worker.
+#[expect(missing_docs, reason = "the fields of a variant are told in its line")]
 #[derive(Clone, Debug)]
 pub enum ClusterEvent {
     /// Publishes from another node. The worker delivers them to its own subscribers only, in order, never
@@ -52,6 +53,7 @@ pub enum Holder {
 }
 
 /// One change of interest.
+#[expect(missing_docs, reason = "the fields of a variant are told in its line")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InterestChange {
     /// `holder` wants what matches `filter` (already validated, without a `$share` prefix).
@@ -144,6 +146,7 @@ pub struct ClaimRequest {
 }
 
 /// What became of a claim.
+#[expect(missing_docs, reason = "the fields of a variant are told in its line")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClaimEvent {
     /// The connection now serves the client. Answered by nothing: serving is the answer, and a grant whose

@@ -192,10 +192,12 @@ impl Load {
             if event.is_readable() || event.is_read_closed() || event.is_error() {
                 self.on_readable(at)?;
             }
-            if event.is_writable() && !self.conns[at].is_flushed() && self.conns[at].flush()? {
-                if let Some(publisher) = at.checked_sub(self.plan.subscribers.len()) {
-                    wake(&mut self.publishers[publisher], &mut self.awake, publisher);
-                }
+            if event.is_writable()
+                && !self.conns[at].is_flushed()
+                && self.conns[at].flush()?
+                && let Some(publisher) = at.checked_sub(self.plan.subscribers.len())
+            {
+                wake(&mut self.publishers[publisher], &mut self.awake, publisher);
             }
         }
         self.send_due()

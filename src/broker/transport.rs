@@ -91,7 +91,6 @@ impl AsyncWrite for Movable {
 }
 
 /// A client's stream.
-#[expect(clippy::large_enum_variant, reason = "boxed as a whole where it is stored")]
 pub enum Incoming {
     /// Bytes over TCP.
     Tcp(Movable),

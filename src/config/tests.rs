@@ -51,6 +51,7 @@ fn flags_override_everything() {
 }
 
 #[test]
+#[expect(clippy::type_complexity, reason = "a table of cases")]
 fn refusals_are_one_line_that_names_the_key() {
     let cases: &[(&str, &[(&str, &str)], &str)] = &[
         (

@@ -26,8 +26,8 @@ const SKIPPED: &[&str] = &["target", "node_modules", "rookery-data"];
 
 fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())) {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let path = entry.expect("a folder's entry is readable").path();
+        let name = path.file_name().expect("an entry has a name").to_string_lossy().into_owned();
         let hidden = name.starts_with('.') && name != ".ci" && name != ".config";
         if path.is_dir() && !hidden && !SKIPPED.contains(&name.as_str()) {
             walk(&path, found);
@@ -47,7 +47,7 @@ fn files(endings: &[&str]) -> Vec<File> {
         .filter(|path| endings.iter().any(|e| path.to_string_lossy().ends_with(e)))
         .filter_map(|path| {
             let text = fs::read_to_string(&path).ok()?;
-            let path = path.strip_prefix(root()).unwrap().to_string_lossy().replace('\\', "/");
+            let path = path.strip_prefix(root()).expect("walked from the root").to_string_lossy().replace('\\', "/");
             Some(File { path, text })
         })
         .collect()
@@ -55,7 +55,7 @@ fn files(endings: &[&str]) -> Vec<File> {
 
 /// Tests, benches and what only they use.
 fn is_test(path: &str) -> bool {
-    let name = path.rsplit('/').next().unwrap();
+    let name = path.rsplit('/').next().unwrap_or(path);
     path.split('/').any(|part| part == "tests" || part == "benches" || part == "examples" || part == "fuzz")
         || name.starts_with("tests")
         || name == "testing.rs"
@@ -240,7 +240,7 @@ fn rooms_do_not_know_each_other_in_circles() {
     loop {
         let next = |room: &&Room| {
             let known = |other: &&str| settled.contains(*other) || excused(room.path, other);
-            !settled.contains(room.path) && room.rooms.iter().all(|other| known(other))
+            !settled.contains(room.path) && room.rooms.iter().all(known)
         };
         let Some(room) = ROOMS.iter().find(next) else { break };
         settled.insert(room.path);

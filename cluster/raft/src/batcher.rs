@@ -114,6 +114,7 @@ impl Way {
             };
             let mut entry = collect(first, &mut waiting, &mut spare);
             let handed = self.hand_over(&mut entry).await;
+            #[expect(clippy::disallowed_methods, reason = "holds a permit, and ends with the entry's answer")]
             tokio::spawn(self.clone().finish(entry, handed, permit));
         }
     }

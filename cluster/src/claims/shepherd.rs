@@ -174,6 +174,7 @@ impl Shepherd {
         let millis = u64::try_from(now.0.as_millis()).unwrap_or(u64::MAX);
         let consensus = self.sessions.0.consensus.clone();
         // Not sent again if it fails: the next one counts for both.
+        #[expect(clippy::disallowed_methods, reason = "one proposal, which gives up by itself")]
         tokio::spawn(async move { consensus.propose(group, Command::Tick { by, millis }.encode()).await });
     }
 
@@ -192,6 +193,7 @@ impl Shepherd {
         }
         for (life, group) in stuck {
             if !self.sessions.0.meta.has_ended(life) {
+                #[expect(clippy::disallowed_methods, reason = "one proposal, which gives up by itself")]
                 tokio::spawn(report(self.sessions.clone(), life, group));
             }
         }

@@ -25,7 +25,6 @@ impl Door {
         let _ = self.0.set(inner);
     }
 
-    #[expect(clippy::result_large_err, reason = "tonic's handlers return its Status")]
     fn inner(&self) -> Result<Arc<Inner>, Status> {
         self.0.get().cloned().ok_or_else(|| Status::unavailable("this node is starting"))
     }

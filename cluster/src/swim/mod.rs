@@ -153,7 +153,9 @@ pub async fn start(
     let stats = Arc::new(SwimStats::default());
     let members = Members { list: watched, commands, stats: stats.clone(), local };
     let task = task::Task::new(membership, task::Outside { socket, clock, rng, keys: config.keys, stats, list });
-    Ok((members, tokio::spawn(task.run(inbox, config.seeds))))
+    #[expect(clippy::disallowed_methods, reason = "the caller owns the handle")]
+    let running = tokio::spawn(task.run(inbox, config.seeds));
+    Ok((members, running))
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Nodes made of a real `Forward` and stand-ins for workers, connected by wires that can be cut.
 
+#![expect(clippy::disallowed_methods, reason = "tasks of a test end with its runtime")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -169,6 +169,7 @@ pub enum Effect {
 #[derive(Debug)]
 pub struct Core {
     worker: WorkerId,
+    #[expect(dead_code, reason = "shown by Debug")]
     life: NodeLife,
     seed: u64,
     conns: Slab<Conn>,

@@ -51,6 +51,7 @@ impl RaftRpc for RaftService {
     async fn exchange(&self, request: Request<Streaming<Calls>>) -> Result<Response<Self::ExchangeStream>, Status> {
         let peer = peer_of(&request)?;
         let (answers, ready) = mpsc::channel(ANSWERS);
+        #[expect(clippy::disallowed_methods, reason = "ends with the peer's stream")]
         tokio::spawn(take_calls(self.0.clone(), peer, request.into_inner(), answers));
         let replies = stream::unfold(ready, |mut ready| async move {
             let mut replies = Vec::new();
@@ -93,6 +94,7 @@ async fn take_calls(inner: Arc<Inner>, peer: NodeId, mut calls: Streaming<Calls>
             };
             let started = start(&inner, peer, call).await;
             let answers = answers.clone();
+            #[expect(clippy::disallowed_methods, reason = "ends with the call's answer")]
             tokio::spawn(async move {
                 let reply = match started.finish().await {
                     Ok(body) => Reply { id, status: ReplyStatus::Ok.into(), body },

@@ -1,5 +1,7 @@
 //! Nodes, each with a tokio runtime of its own, so that it can be killed.
 
+#![expect(clippy::disallowed_methods, reason = "tasks of a test end with its runtime")]
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,8 @@
 //! A relay between each pair of nodes, which can fall silent as a network does: nothing is closed, nothing
 //! comes through.
 
+#![expect(clippy::disallowed_methods, reason = "tasks of a test end with its runtime")]
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
