@@ -64,11 +64,18 @@ fn turn(shared: &Rc<Shared>, key: ConnKey, incoming: &mut Incoming, cx: &mut Con
 
 fn write(shared: &Rc<Shared>, key: ConnKey, incoming: &mut Incoming, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
     let mut core = shared.core.borrow_mut();
-    let Some(out) = core.outbound(key) else { return Poll::Ready(Ok(())) };
-    let before = out.len();
-    let result = incoming.poll_write(cx, out);
-    if before > 0 && out.len() < before {
+    loop {
+        let Some(out) = core.outbound(key) else { return Poll::Ready(Ok(())) };
+        let before = out.len();
+        let result = incoming.poll_write(cx, out);
+        if out.len() == before {
+            return result;
+        }
         core.drained(key);
+        // What moved up behind the bytes that left has nobody else to announce it. The runtime's budget for one
+        // task bounds the loop.
+        if !matches!(result, Poll::Ready(Ok(()))) {
+            return result;
+        }
     }
-    result
 }

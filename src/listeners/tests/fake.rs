@@ -1,0 +1,191 @@
+//! The rest of a node, which admits everybody.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rookery_cluster::clock::{Clock, Moment, SystemClock, UnixMillis};
+use rookery_cluster::handle::{ClaimEvent, ClaimRequest, ClusterEvent, Holder, InterestChange, Run, SendError};
+use rookery_cluster::ids::{BrokerId, ClientId, Epoch, NodeId, Nonce, WorkerId};
+
+use crate::broker::core::{Admitted, AuthRequest, ConnKey, Settings, View};
+use crate::broker::{Mail, Mailbox, Services};
+use crate::mqtt::codec::ReasonCode;
+
+type Owner = (BrokerId, ClientId);
+
+/// Everybody is of this broker.
+pub const BROKER: BrokerId = BrokerId(9);
+
+/// Admits everybody, keeps claims as a shard would, and spreads interest among the workers.
+pub struct Fake {
+    mailboxes: Vec<Arc<Mailbox>>,
+    settings: Arc<Settings>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    last: u64,
+    held: BTreeMap<Owner, (WorkerId, Nonce, Epoch)>,
+    waiting: BTreeMap<Owner, ClaimRequest>,
+    /// Interest changes on their way: who asked with which token, and how many workers have not seen them.
+    spreading: BTreeMap<u64, (WorkerId, u64, usize)>,
+    names: Vec<Option<Arc<str>>>,
+    released: u64,
+    at_release: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl State {
+    fn fresh(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+}
+
+impl Fake {
+    pub fn new(mailboxes: Vec<Arc<Mailbox>>, settings: Settings) -> Self {
+        Self { mailboxes, settings: Arc::new(settings), state: Mutex::default() }
+    }
+
+    /// The server names that clients used since the last call.
+    pub fn names(&self) -> Vec<Option<Arc<str>>> {
+        std::mem::take(&mut self.state.lock().names)
+    }
+
+    /// How many claims were given back.
+    pub fn released(&self) -> u64 {
+        self.state.lock().released
+    }
+
+    /// Calls `then` on the worker's thread when the next claim is given back.
+    pub fn at_release(&self, then: impl FnOnce() + Send + 'static) {
+        self.state.lock().at_release = Some(Box::new(then));
+    }
+
+    /// Revokes the claim of `client`, as if a newer one waited elsewhere.
+    pub fn revoke(&self, client: &str) {
+        let owner = (BROKER, client.into());
+        let (worker, nonce, epoch) = self.state.lock().held[&owner];
+        self.claim_event(worker, ClaimEvent::Revoked { broker: owner.0, client: owner.1, nonce, epoch });
+    }
+
+    fn claim_event(&self, worker: WorkerId, event: ClaimEvent) {
+        self.post(worker, ClusterEvent::Claim(event));
+    }
+
+    fn post(&self, worker: WorkerId, event: ClusterEvent) {
+        self.mailboxes[usize::from(worker.0)].post(Mail::Cluster(event));
+    }
+
+    fn grant(&self, state: &mut State, request: ClaimRequest) {
+        let ClaimRequest { broker, client, nonce, worker, .. } = request;
+        let epoch = Epoch(state.fresh());
+        state.held.insert((broker, client.clone()), (worker, nonce, epoch));
+        self.claim_event(worker, ClaimEvent::Granted { broker, client, nonce, epoch, session_present: false });
+    }
+
+    /// Tells all workers but `origin`, and then `origin` if it asked with a token.
+    fn spread(&self, origin: WorkerId, change: InterestChange, asked: Option<u64>) {
+        let others = (0..self.mailboxes.len() as u16).map(WorkerId).filter(|&worker| worker != origin);
+        let others: Vec<WorkerId> = others.collect();
+        let token = {
+            let mut state = self.state.lock();
+            let token = state.fresh();
+            if let Some(asked) = asked {
+                state.spreading.insert(token, (origin, asked, others.len() + 1));
+            }
+            token
+        };
+        for worker in others {
+            self.post(worker, ClusterEvent::Interest { token, changes: [change.clone()].into() });
+        }
+        self.interest_seen(origin, token);
+    }
+}
+
+impl View for Fake {
+    fn serving_until(&self) -> Moment {
+        SystemClock.now() + Duration::from_secs(60)
+    }
+    fn wall(&self) -> UnixMillis {
+        SystemClock.wall()
+    }
+    fn admits(&self, _: BrokerId, _: &str) -> Result<(), ReasonCode> {
+        Ok(())
+    }
+}
+
+impl Services for Fake {
+    fn view(&self) -> &dyn View {
+        self
+    }
+
+    fn authenticate(&self, answer: Arc<Mailbox>, conn: ConnKey, request: AuthRequest) {
+        self.state.lock().names.push(request.server_name);
+        let admitted = Admitted {
+            broker: BROKER,
+            client: request.client_id.as_str().into(),
+            jti: "any".into(),
+            expires: None,
+            settings: self.settings.clone(),
+        };
+        answer.post(Mail::Authenticated { conn, result: Ok(admitted) });
+    }
+
+    fn claim(&self, request: ClaimRequest) {
+        let mut state = self.state.lock();
+        let owner = (request.broker, request.client.clone());
+        let Some(&(worker, nonce, epoch)) = state.held.get(&owner) else { return self.grant(&mut state, request) };
+        state.waiting.insert(owner.clone(), request);
+        self.claim_event(worker, ClaimEvent::Revoked { broker: owner.0, client: owner.1, nonce, epoch });
+    }
+
+    fn abandon(&self, broker: BrokerId, client: ClientId, nonce: Nonce) {
+        let mut state = self.state.lock();
+        let owner = (broker, client);
+        if state.waiting.get(&owner).is_some_and(|request| request.nonce == nonce) {
+            state.waiting.remove(&owner);
+        }
+    }
+
+    fn release(&self, broker: BrokerId, client: ClientId, epoch: Epoch, _: Nonce) {
+        let then = self.state.lock().at_release.take();
+        if let Some(then) = then {
+            then();
+        }
+        let mut state = self.state.lock();
+        let owner = (broker, client);
+        if state.held.get(&owner).is_none_or(|&(_, _, held)| held != epoch) {
+            return;
+        }
+        state.held.remove(&owner);
+        state.released += 1;
+        if let Some(next) = state.waiting.remove(&owner) {
+            self.grant(&mut state, next);
+        }
+    }
+
+    fn subscribe(&self, worker: WorkerId, broker: BrokerId, filter: Arc<str>, token: u64) {
+        self.spread(worker, InterestChange::Add { holder: Holder::Worker(worker), broker, filter }, Some(token));
+    }
+
+    fn unsubscribe(&self, worker: WorkerId, broker: BrokerId, filter: Arc<str>) {
+        self.spread(worker, InterestChange::Remove { holder: Holder::Worker(worker), broker, filter }, None);
+    }
+
+    fn interest_seen(&self, _: WorkerId, token: u64) {
+        let mut state = self.state.lock();
+        let Some((origin, asked, left)) = state.spreading.get_mut(&token) else { return };
+        *left -= 1;
+        if *left == 0 {
+            self.post(*origin, ClusterEvent::Barrier { token: *asked, seen: true });
+            state.spreading.remove(&token);
+        }
+    }
+
+    fn send(&self, _: WorkerId, _: NodeId, runs: Vec<Run>) -> Result<u64, (SendError, Vec<Run>)> {
+        Err((SendError::NotLive, runs))
+    }
+}
