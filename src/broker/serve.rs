@@ -14,7 +14,7 @@ use super::worker::Shared;
 
 /// Reads of one wake-up before others get their turn (R19): a flood costs its own connection's time.
 const READS_PER_TURN: u32 = 4;
-/// How long the transport's own goodbye may take.
+/// How long the transport's own goodbye may take, and the client to close after it.
 const GOODBYE: Duration = Duration::from_millis(500);
 
 /// How a connection's turns ended.
@@ -33,9 +33,17 @@ pub(super) async fn serve(shared: Rc<Shared>, key: ConnKey, mut incoming: Box<In
         // Whatever the outcome, the claim goes back afterwards: the next holder has waited long enough.
         let _ = tokio::time::timeout(RELEASE_FLUSH, flush).await;
         shared.flushed(key);
-        let _ = tokio::time::timeout(GOODBYE, poll_fn(|cx| incoming.poll_shutdown(cx))).await;
+        let _ = tokio::time::timeout(GOODBYE, goodbye(&shared, &mut incoming)).await;
     }
     shared.forget(key);
+}
+
+/// Shuts down, then takes what the client still sends until it closes as well: a socket that is closed with bytes
+/// unread resets the connection, and with it the DISCONNECT or CONNACK may be lost that says why.
+async fn goodbye(shared: &Shared, incoming: &mut Incoming) -> io::Result<()> {
+    poll_fn(|cx| incoming.poll_shutdown(cx)).await?;
+    while !matches!(poll_fn(|cx| incoming.poll_read(cx, &mut shared.buffer.borrow_mut())).await?, Read::End) {}
+    Ok(())
 }
 
 fn turn(shared: &Rc<Shared>, key: ConnKey, incoming: &mut Incoming, cx: &mut Context<'_>) -> Poll<End> {

@@ -172,19 +172,22 @@ impl Shared {
     }
 
     fn send(&self, peer: NodeId, batch: Batch) {
-        let Batch { seq, runs, bytes } = batch;
-        let refused = match self.config.services.send(self.config.id, peer, runs) {
-            Ok(sent) => {
-                // Core and stream count batches alike; if they ever differ, acknowledgements would be wrong.
-                if sent != seq {
-                    tracing::error!(peer = %peer, sent, seq, "batch numbers differ");
+        let to = Holder::Peer(peer);
+        let refused = if self.core.borrow().has_credit(to) {
+            let Batch { seq, runs, bytes } = batch;
+            match self.config.services.send(self.config.id, peer, runs) {
+                Ok(sent) => {
+                    // Core and stream count batches alike; if they ever differ, acknowledgements would be wrong.
+                    if sent != seq {
+                        tracing::error!(peer = %peer, sent, seq, "batch numbers differ");
+                    }
+                    return;
                 }
-                return;
+                Err((SendError::NoCredit, runs)) => Input::NoCredit { to, batch: Batch { seq, runs, bytes } },
+                Err((SendError::NotLive, _)) => Input::Expired { holder: to },
             }
-            Err((SendError::NoCredit, runs)) => {
-                Input::NoCredit { to: Holder::Peer(peer), batch: Batch { seq, runs, bytes } }
-            }
-            Err((SendError::NotLive, _)) => Input::Expired { holder: Holder::Peer(peer) },
+        } else {
+            Input::NoCredit { to, batch }
         };
         let now = self.config.clock.now();
         let mut effects = self.effects.borrow_mut();
@@ -248,6 +251,7 @@ impl Shared {
         let now = self.config.clock.now();
         self.core.borrow_mut().flush(now, &mut self.effects.borrow_mut());
         self.perform();
+        self.schedule_flush();
     }
 
     fn mailbox(&self) -> Arc<Mailbox> {

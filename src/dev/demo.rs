@@ -27,18 +27,21 @@ pub async fn ensure(
     let endpoint = Endpoint::from_shared(format!("http://{grpc}")).map_err(|error| error.to_string())?;
     let channel = endpoint.timeout(CALL).connect().await.map_err(|error| error.to_string())?;
     let namespace = CreateNamespaceRequest { name: NAMESPACE.to_owned(), ..Default::default() };
-    exists(call(token, namespace, |request| {
-        let mut client = NamespacesClient::new(channel.clone());
-        async move { client.create(request).await.map(drop) }
-    })
-    .await)?;
-    let broker =
-        CreateBrokerRequest { namespace: NAMESPACE.to_owned(), name: BROKER.to_owned(), ..Default::default() };
-    exists(call(token, broker, |request| {
-        let mut client = BrokersClient::new(channel.clone());
-        async move { client.create(request).await.map(drop) }
-    })
-    .await)?;
+    exists(
+        call(token, namespace, |request| {
+            let mut client = NamespacesClient::new(channel.clone());
+            async move { client.create(request).await.map(drop) }
+        })
+        .await,
+    )?;
+    let broker = CreateBrokerRequest { namespace: NAMESPACE.to_owned(), name: BROKER.to_owned(), ..Default::default() };
+    exists(
+        call(token, broker, |request| {
+            let mut client = BrokersClient::new(channel.clone());
+            async move { client.create(request).await.map(drop) }
+        })
+        .await,
+    )?;
     if !known.is_empty() {
         return Ok(known);
     }

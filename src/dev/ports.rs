@@ -21,8 +21,7 @@ pub struct Ports {
     pub http: u16,
 }
 
-const STANDARD: Ports =
-    Ports { mqtt: 1883, mqtts: 8883, ws: 8083, wss: 8884, cluster: 7946, grpc: 7947, http: 7948 };
+const STANDARD: Ports = Ports { mqtt: 1883, mqtts: 8883, ws: 8083, wss: 8884, cluster: 7946, grpc: 7947, http: 7948 };
 
 impl Ports {
     /// Ports for node `id` that are free now and not in `taken`, to which they are added.

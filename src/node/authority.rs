@@ -110,4 +110,3 @@ impl JoinAuthority for Authority {
         })
     }
 }
-

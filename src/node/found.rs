@@ -147,12 +147,7 @@ pub fn hosts(config: &Config) -> Vec<String> {
 ///
 /// # Errors
 /// The node cannot serve; the file stays for the next start.
-pub async fn complete(
-    data: &Path,
-    files: &NodeFiles,
-    groups: &Groups,
-    metadata: &Metadata,
-) -> Result<(), NodeError> {
+pub async fn complete(data: &Path, files: &NodeFiles, groups: &Groups, metadata: &Metadata) -> Result<(), NodeError> {
     let path = data.join(FOUNDING);
     let json = match fs::read(&path) {
         Ok(json) => json,
@@ -203,11 +198,7 @@ fn proposals(founding: &Founding, files: &NodeFiles) -> Vec<CommandBody> {
             scope: Scope::All,
             expires: None,
         },
-        CommandBody::AddJoinToken {
-            hash: founding.join_hash,
-            expires: founding.join_expires,
-            uses: JOIN_TOKEN_USES,
-        },
+        CommandBody::AddJoinToken { hash: founding.join_hash, expires: founding.join_expires, uses: JOIN_TOKEN_USES },
         CommandBody::SetReplicas { groups: replicas },
     ]
 }

@@ -175,8 +175,7 @@ impl Node {
         let consensus: SharedConsensus = Arc::new(groups.clone());
         let metadata = Metadata::new(consensus.clone(), views, clock.clone(), rng.clone());
         let control: SharedControl = Arc::new(GrpcControl::new(shared_peers));
-        let meta: SharedMeta =
-            Arc::new(NodeMetadata::new(metadata.clone(), files.node, card(config)));
+        let meta: SharedMeta = Arc::new(NodeMetadata::new(metadata.clone(), files.node, card(config)));
         let board = Board::default();
         let mut tasks = JoinSet::new();
         tasks.spawn(follow::replicas(
@@ -188,8 +187,7 @@ impl Node {
             stores.clone(),
         ));
         found::complete(data, &files, &groups, &metadata).await?;
-        let lease =
-            Lease::start(files.node, clock.clone(), consensus.clone(), meta.clone(), control.clone());
+        let lease = Lease::start(files.node, clock.clone(), consensus.clone(), meta.clone(), control.clone());
         let sessions = Sessions::start(
             files.node,
             clock.clone(),
@@ -298,7 +296,14 @@ impl Node {
         let control = tokio::runtime::Handle::current();
         let data = self.data_plane.as_ref().map_or(control.clone(), |runtime| runtime.handle().clone());
         let forward = Forward::start_behind(
-            ForwardConfig { own: life, workers: ports, peers, clock: self.clock.clone(), data, control: control.clone() },
+            ForwardConfig {
+                own: life,
+                workers: ports,
+                peers,
+                clock: self.clock.clone(),
+                data,
+                control: control.clone(),
+            },
             &self.door,
         );
         self.services.set_forward(forward.clone());
@@ -343,7 +348,13 @@ impl Node {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             addresses: known.into_iter().map(|(k, v)| (k.to_owned(), v.clone())).collect(),
         };
-        let seeds = self.metadata.view().nodes().filter(|n| n.id != self.files.node).filter_map(|n| n.card.addresses.swim.parse().ok()).collect();
+        let seeds = self
+            .metadata
+            .view()
+            .nodes()
+            .filter(|n| n.id != self.files.node)
+            .filter_map(|n| n.card.addresses.swim.parse().ok())
+            .collect();
         let swim = SwimConfig {
             life,
             bind: listen,

@@ -144,9 +144,10 @@ impl Destination {
         self.next_seq += 1;
     }
 
-    /// The stream to the peer had no credit for `batch`: it waits here.
+    /// The stream to the peer had no credit for `batch`: it waits here, in its place.
     pub fn refused(&mut self, batch: Batch, now: Moment) {
-        self.pending.push_front(batch);
+        let at = self.pending.partition_point(|waiting| waiting.seq < batch.seq);
+        self.pending.insert(at, batch);
         self.congested_since.get_or_insert(now);
     }
 
@@ -229,6 +230,20 @@ mod tests {
         d.room();
         assert_eq!(d.next(now), Some(batch));
         assert_eq!(d.next(now), Some(Batch { seq: 2, runs: vec![run(B, 2, b"bc")], bytes: 2 }));
+    }
+
+    #[test]
+    fn batches_that_are_refused_together_keep_their_order() {
+        let mut d = Destination::new(Holder::Peer(NodeId(2)));
+        let now = Moment::default();
+        let batches: Vec<Batch> = (1..=3).map(|seq| Batch { seq, runs: vec![run(B, 1, b"a")], bytes: 1 }).collect();
+        for batch in &batches {
+            d.refused(batch.clone(), now);
+        }
+        d.room();
+        for batch in batches {
+            assert_eq!(d.next(now), Some(batch));
+        }
     }
 
     #[test]

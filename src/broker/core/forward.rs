@@ -90,6 +90,12 @@ impl Core {
         }
     }
 
+    /// Whether batches towards `holder` may be offered. Not once one was refused: a later, smaller one that was
+    /// taken would overtake it.
+    pub fn has_credit(&self, holder: Holder) -> bool {
+        self.dest_of.get(&holder).is_none_or(|&dest| !self.dests[usize::from(dest)].congested())
+    }
+
     pub(super) fn on_no_credit(&mut self, now: Moment, to: Holder, batch: Batch) {
         let dest = self.dest(to);
         self.dests[usize::from(dest)].refused(batch, now);

@@ -17,6 +17,8 @@ type Owner = (BrokerId, ClientId);
 
 /// Everybody is of this broker.
 pub const BROKER: BrokerId = BrokerId(9);
+/// The only other node.
+pub const PEER: NodeId = NodeId(2);
 
 /// Admits everybody, keeps claims as a shard would, and spreads interest among the workers.
 pub struct Fake {
@@ -34,6 +36,9 @@ struct State {
     spreading: BTreeMap<u64, (WorkerId, u64, usize)>,
     names: Vec<Option<Arc<str>>>,
     released: u64,
+    /// Batches that the peer will take, and what it took: the last byte of each.
+    credit: usize,
+    taken: Vec<u8>,
     at_release: Option<Box<dyn FnOnce() + Send>>,
 }
 
@@ -57,6 +62,17 @@ impl Fake {
     /// How many claims were given back.
     pub fn released(&self) -> u64 {
         self.state.lock().released
+    }
+
+    /// The peer takes `batches` more.
+    pub fn give_credit(&self, batches: usize) {
+        self.state.lock().credit = batches;
+        (0..self.mailboxes.len() as u16).for_each(|id| self.post(WorkerId(id), ClusterEvent::Room { peer: PEER }));
+    }
+
+    /// The last byte of each batch that the peer took.
+    pub fn taken(&self) -> Vec<u8> {
+        self.state.lock().taken.clone()
     }
 
     /// Calls `then` on the worker's thread when the next claim is given back.
@@ -122,7 +138,7 @@ impl Services for Fake {
         self
     }
 
-    fn authenticate(&self, answer: Arc<Mailbox>, conn: ConnKey, request: AuthRequest) {
+    fn authenticate(self: Arc<Self>, answer: Arc<Mailbox>, conn: ConnKey, request: AuthRequest) {
         self.state.lock().names.push(request.server_name);
         let admitted = Admitted {
             broker: BROKER,
@@ -185,7 +201,14 @@ impl Services for Fake {
         }
     }
 
-    fn send(&self, _: WorkerId, _: NodeId, runs: Vec<Run>) -> Result<u64, (SendError, Vec<Run>)> {
-        Err((SendError::NotLive, runs))
+    fn send(&self, _: WorkerId, peer: NodeId, runs: Vec<Run>) -> Result<u64, (SendError, Vec<Run>)> {
+        let mut state = self.state.lock();
+        assert_eq!(peer, PEER);
+        if state.credit == 0 {
+            return Err((SendError::NoCredit, runs));
+        }
+        state.credit -= 1;
+        state.taken.extend(runs.last().and_then(|run| run.body.last()));
+        Ok(state.taken.len() as u64)
     }
 }

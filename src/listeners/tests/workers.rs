@@ -3,7 +3,9 @@
 use std::io::{Read as _, Write as _};
 
 use bytes::BytesMut;
+use rookery_cluster::handle::{Holder, InterestChange};
 
+use super::fake::{BROKER, PEER};
 use super::*;
 use crate::broker::core::DropReason;
 use crate::client::{ClientError, message as publish};
@@ -116,6 +118,31 @@ async fn what_waits_behind_a_full_socket_goes_out_when_the_client_reads_again() 
         let queue_full = DropReason::Subscriber(Dropped::QueueFull);
         assert_eq!(world.sum(|stats| stats.dropped.get(&queue_full).copied().unwrap_or(0)), 0);
     }
+}
+
+#[tokio::test]
+async fn batches_to_a_peer_keep_their_order_when_credit_runs_out() {
+    let world = World::new(1);
+    let wanted = InterestChange::Add { holder: Holder::Peer(PEER), broker: BROKER, filter: "t".into() };
+    let wanted = ClusterEvent::Interest { token: 1 << 40, changes: [wanted].into() };
+    world.workers[0].mailbox().post(Mail::Cluster(wanted));
+    let mut subscriber = world.connect(Transport::Tcp, "subscriber").await;
+    subscriber.subscribe(&[("t", QoS::AtMostOnce)]).await.unwrap();
+    let mut publishers = Vec::new();
+    let mut order = Vec::new();
+    // Each fills a batch, and is not read from any more then.
+    for n in 0..4 {
+        let mut publisher = world.connect(Transport::Tcp, &format!("publisher-{n}")).await;
+        publisher.publish("t", vec![n; 700_000], QoS::AtMostOnce, false).await.unwrap();
+        publishers.push(publisher);
+        order.push(message(&mut subscriber).await.payload[0]);
+    }
+    for credit in [1, 2, 1] {
+        let before = world.fake.taken().len();
+        world.fake.give_credit(credit);
+        until(|| world.fake.taken().len() == before + credit).await;
+    }
+    assert_eq!(world.fake.taken(), order);
 }
 
 #[tokio::test]
