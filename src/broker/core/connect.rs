@@ -33,8 +33,15 @@ impl Core {
         }
     }
 
+    /// Goes on with the connections that need not wait any more.
+    pub(super) fn resume_all(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        while let Some(key) = self.resumable.pop() {
+            self.resume(now, key, out);
+        }
+    }
+
     /// Goes on with what a connection sent while it waited.
-    pub(super) fn resume(&mut self, now: Moment, key: ConnKey, out: &mut Vec<Effect>) {
+    fn resume(&mut self, now: Moment, key: ConnKey, out: &mut Vec<Effect>) {
         self.mark_dirty(key);
         self.on_read(now, key, &[], out);
     }
@@ -51,15 +58,18 @@ impl Core {
                 Ok(None) => break,
                 Ok(Some(frame)) => {
                     let body = frame.body(&bytes[used..]);
-                    used += frame.total;
-                    self.on_frame(now, key, frame, body, out)
+                    self.on_frame(now, key, frame, body, out).map(|taken| (taken, frame.total))
                 }
                 Err(error) => Err(Fault::Decode(error)),
             };
-            if let Err(fault) = result {
-                self.stats.protocol_errors += 1;
-                self.fault(key, fault, out);
-                return bytes.len();
+            match result {
+                Ok((Taken::Yes, bytes)) => used += bytes,
+                Ok((Taken::NotYet, _)) => break,
+                Err(fault) => {
+                    self.stats.protocol_errors += 1;
+                    self.fault(key, fault, out);
+                    return bytes.len();
+                }
             }
         }
         used
@@ -72,10 +82,10 @@ impl Core {
         frame: Frame,
         body: &[u8],
         out: &mut Vec<Effect>,
-    ) -> Result<(), Fault> {
-        let Some(conn) = get(&mut self.conns, key) else { return Ok(()) };
+    ) -> Result<Taken, Fault> {
+        let Some(conn) = get(&mut self.conns, key) else { return Ok(Taken::Yes) };
         match &mut conn.phase {
-            Phase::Greeting => self.on_greeting(key, frame.first_byte, body, out),
+            Phase::Greeting => self.on_greeting(key, frame.first_byte, body, out)?,
             Phase::Active(active) => {
                 active.session.heard(now);
                 if frame.is_publish() {
@@ -83,10 +93,11 @@ impl Core {
                 }
                 let version = active.session.version;
                 let packet = decode(Some(version), Sender::Client, frame.first_byte, body)?;
-                self.on_packet(key, packet, out)
+                self.on_packet(key, packet, out)?;
             }
-            Phase::Authenticating(_) | Phase::Claiming(_) | Phase::Closing => Ok(()),
+            Phase::Authenticating(_) | Phase::Claiming(_) | Phase::Closing => {}
         }
+        Ok(Taken::Yes)
     }
 
     fn on_greeting(&mut self, key: ConnKey, first: u8, body: &[u8], out: &mut Vec<Effect>) -> Result<(), Fault> {
@@ -331,6 +342,14 @@ impl Core {
             self.dirty.push(key);
         }
     }
+}
+
+/// Whether a packet was performed.
+pub(super) enum Taken {
+    /// It was.
+    Yes,
+    /// Nothing was done: it comes again when its connection may go on.
+    NotYet,
 }
 
 /// What is wrong with what a client did.

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use rookery_cluster::clock::Moment;
 use rookery_cluster::handle::{Holder, Run};
 use rookery_cluster::ids::BrokerId;
-use rookery_cluster::limits::{FORWARD_BATCH_BYTES, FORWARD_WINDOW_BYTES, PUBLISH_TIMEOUT};
+use rookery_cluster::limits::{FORWARD_BATCH_BYTES, FORWARD_WINDOW_BYTES, MAX_PACKET_BYTES, PUBLISH_TIMEOUT};
 
 use super::ConnKey;
 
@@ -50,6 +50,8 @@ pub struct Destination {
     outstanding_bytes: usize,
     awaiting: VecDeque<Awaiting>,
     congested_since: Option<Moment>,
+    /// Whether publishers wait because it was crowded.
+    pub paused: bool,
     /// Whether it stands in the list of destinations that the next flush looks at.
     pub touched: bool,
 }
@@ -67,12 +69,16 @@ impl Destination {
             outstanding_bytes: 0,
             awaiting: VecDeque::new(),
             congested_since: None,
+            paused: false,
             touched: false,
         }
     }
 
     /// Appends one publish of `broker`, as `write` encodes it; returns the number of the batch that carries it.
     pub fn append(&mut self, broker: BrokerId, write: impl FnOnce(&mut BytesMut)) -> u64 {
+        if self.full() {
+            self.seal();
+        }
         if self.building.last().is_none_or(|(b, ..)| *b != broker) {
             self.building.push((broker, 0, BytesMut::new()));
         }
@@ -85,9 +91,15 @@ impl Destination {
         self.next_seq
     }
 
-    /// Whether the batch under construction must be sealed before anything more is appended.
-    pub fn full(&self) -> bool {
-        self.building_bytes >= FORWARD_BATCH_BYTES / 2
+    /// Whether the batch under construction must be sealed before anything more is appended: with one packet more
+    /// it might be too large.
+    fn full(&self) -> bool {
+        self.building_bytes >= FORWARD_BATCH_BYTES - MAX_PACKET_BYTES
+    }
+
+    /// Whether publishers shall wait before they add to what waits here.
+    pub fn crowded(&self, now: Moment) -> bool {
+        self.waiting_bytes() >= FORWARD_WINDOW_BYTES && !self.stuck(now)
     }
 
     /// Whether there is no credit towards it.
@@ -100,8 +112,8 @@ impl Destination {
         self.congested_since.is_some_and(|since| now.since(since) >= PUBLISH_TIMEOUT)
     }
 
-    /// Bytes that wait here for credit.
-    pub fn waiting_bytes(&self) -> usize {
+    /// Bytes that wait here for the next flush or for credit.
+    fn waiting_bytes(&self) -> usize {
         self.building_bytes + self.pending.iter().map(|b| b.bytes).sum::<usize>()
     }
 
@@ -177,8 +189,8 @@ impl Destination {
         for awaiting in mem::take(&mut self.awaiting) {
             done(awaiting);
         }
-        let (holder, touched) = (self.holder, self.touched);
-        *self = Self { touched, ..Self::new(holder) };
+        let (holder, paused, touched) = (self.holder, self.paused, self.touched);
+        *self = Self { paused, touched, ..Self::new(holder) };
         dropped
     }
 }
@@ -230,6 +242,25 @@ mod tests {
         d.room();
         assert_eq!(d.next(now), Some(batch));
         assert_eq!(d.next(now), Some(Batch { seq: 2, runs: vec![run(B, 2, b"bc")], bytes: 2 }));
+    }
+
+    #[test]
+    fn no_batch_is_larger_than_its_bound_and_none_is_built_for_ever() {
+        let mut d = Destination::new(Holder::Peer(NodeId(2)));
+        let now = Moment::default();
+        let mut packets = 0;
+        while !d.crowded(now) {
+            d.append(B, |b| b.extend_from_slice(&[0; 100_000]));
+            packets += 1;
+        }
+        assert_eq!(packets, FORWARD_WINDOW_BYTES / 100_000 + 1);
+        let mut sent = 0;
+        while let Some(batch) = d.next(now) {
+            assert!(batch.bytes <= FORWARD_BATCH_BYTES);
+            sent += batch.bytes;
+        }
+        assert_eq!(sent, packets * 100_000);
+        assert!(!d.crowded(now));
     }
 
     #[test]

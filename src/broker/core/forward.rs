@@ -11,12 +11,18 @@ use crate::mqtt::codec::{MAX_PACKET, Sender, Version, decode_publish, split};
 use crate::mqtt::session::Message;
 
 impl Core {
-    /// Sends what the turn gathered: one batch for each destination that has credit.
+    /// Sends what the turn gathered to each destination that has credit, then lets publishers go on that waited
+    /// for that: there may be something to flush again.
     pub fn flush(&mut self, now: Moment, out: &mut Vec<Effect>) {
         for dest in std::mem::take(&mut self.touched) {
             self.dests[usize::from(dest)].touched = false;
             self.send_batches(now, dest, out);
+            let destination = &self.dests[usize::from(dest)];
+            if destination.paused && !destination.congested() {
+                self.unblock(dest);
+            }
         }
+        self.resume_all(now, out);
     }
 
     fn send_batches(&mut self, now: Moment, dest: DestIndex, out: &mut Vec<Effect>) {
@@ -112,6 +118,7 @@ impl Core {
 
     /// Publishers that filled `dest` are read from again, from the next flush on.
     pub(super) fn unblock(&mut self, dest: DestIndex) {
+        self.dests[usize::from(dest)].paused = false;
         let blocked: Vec<ConnKey> =
             self.conns.iter().filter(|(_, c)| c.blocked_on == Some(dest)).map(|(_, c)| c.key).collect();
         for key in blocked {

@@ -260,9 +260,7 @@ impl Core {
             Input::CloseAll { reason } => self.close_all(reason, out),
             Input::Tick => self.on_tick(now, view, out),
         }
-        while let Some(key) = self.resumable.pop() {
-            self.resume(now, key, out);
-        }
+        self.resume_all(now, out);
     }
 
     /// When [`Input::Tick`] is due at the latest.

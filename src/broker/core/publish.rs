@@ -4,10 +4,9 @@ use std::rc::Rc;
 
 use bytes::BytesMut;
 use rookery_cluster::clock::Moment;
-use rookery_cluster::limits::FORWARD_WINDOW_BYTES;
 
 use super::conn::{Active, Phase, Recent};
-use super::connect::{Fault, send};
+use super::connect::{Fault, Taken, send};
 use super::room::{LocalMatch, Matches, Room};
 use super::{ConnKey, Core, DropReason, Effect, get};
 use crate::mqtt::codec::{Packet, PacketId, QoS, ReasonCode, Sender, Version, decode_publish};
@@ -15,24 +14,36 @@ use crate::mqtt::session::{Delivery, Ending, Message};
 
 impl Core {
     /// The pipeline: decode, limits, match, deliver here, hand to others, acknowledge.
-    pub(super) fn on_publish(&mut self, now: Moment, key: ConnKey, first_byte: u8, body: &[u8]) -> Result<(), Fault> {
-        let Some(conn) = get(&mut self.conns, key) else { return Ok(()) };
-        let Phase::Active(active) = &mut conn.phase else { return Ok(()) };
+    pub(super) fn on_publish(
+        &mut self,
+        now: Moment,
+        key: ConnKey,
+        first_byte: u8,
+        body: &[u8],
+    ) -> Result<Taken, Fault> {
+        let Some(conn) = get(&mut self.conns, key) else { return Ok(Taken::Yes) };
+        let Phase::Active(active) = &mut conn.phase else { return Ok(Taken::Yes) };
         let publish = decode_publish(active.session.version, Sender::Client, first_byte, body)?;
         let incoming = active.session.on_publish(&publish)?;
         let topic = incoming.aliased.as_deref().unwrap_or(publish.topic);
         let matches = recent_matches(active, &mut self.rooms[active.room], topic);
         let room = active.room;
+        // Nothing has changed by now that the packet's next coming would not change alike.
+        if let Some(&dest) = matches.remotes.iter().find(|&&dest| self.dests[usize::from(dest)].crowded(now)) {
+            self.dests[usize::from(dest)].paused = true;
+            conn.blocked_on = Some(dest);
+            return Ok(Taken::NotYet);
+        }
         self.stats.publishes_received += 1;
         self.stats.payload_bytes_received += publish.payload.len() as u64;
 
         let mut message = Message::new(topic, &publish);
         self.deliver(room, &matches.locals, Some(key), &mut message);
         let waiting = self.hand_on(now, key, room, &matches, &message)?;
-        let Some(packet_id) = publish.packet_id else { return Ok(()) };
+        let Some(packet_id) = publish.packet_id else { return Ok(Taken::Yes) };
         let nobody = matches.locals.is_empty() && matches.remotes.is_empty();
         self.acknowledge(now, key, packet_id, nobody, waiting);
-        Ok(())
+        Ok(Taken::Yes)
     }
 
     /// Delivers to connections of this worker. Refusals are counted, never waited for (R8).
@@ -83,7 +94,7 @@ impl Core {
         let mut waiting = 0;
         for &dest in &matches.remotes {
             let destination = &mut self.dests[usize::from(dest)];
-            if destination.stuck(now) || destination.waiting_bytes() > FORWARD_WINDOW_BYTES {
+            if destination.stuck(now) {
                 if message.qos == QoS::AtMostOnce {
                     self.stats.drop(DropReason::DestinationStuck, 1);
                     continue;

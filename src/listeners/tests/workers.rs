@@ -67,6 +67,38 @@ async fn a_thousand_messages_arrive_in_order() {
 }
 
 #[tokio::test]
+async fn a_flood_of_many_publishers_is_paused_not_refused() {
+    const EACH: usize = 200;
+    let world = World::new(2);
+    let mut subscriber = world.connect(Transport::Tcp, "subscriber").await;
+    subscriber.subscribe(&[("t", QoS::AtMostOnce)]).await.unwrap();
+    let mut publishers = Vec::new();
+    for n in 0..60 {
+        publishers.push(world.connect(Transport::Tcp, &format!("publisher-{n}")).await);
+    }
+    // All of it is there before the workers read any: more in one turn than may be on the way between them.
+    let (go_on, wait) = std::sync::mpsc::sync_channel::<()>(0);
+    let wait = Arc::new(Mutex::new(wait));
+    for worker in &world.workers {
+        let wait = wait.clone();
+        worker.mailbox().post(Mail::Sync(Box::new(move || drop(wait.lock().recv()))));
+    }
+    for publisher in &mut publishers {
+        for _ in 0..EACH {
+            publisher.start_publish(publish("t", vec![7; 2000], QoS::AtLeastOnce)).unwrap();
+        }
+        within(publisher.flush()).await.unwrap();
+    }
+    drop(go_on);
+    for publisher in &mut publishers {
+        for _ in 0..EACH {
+            let event = within(publisher.next()).await.unwrap();
+            assert!(matches!(event, Event::Acked(_, ReasonCode::SUCCESS)), "{event:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_subscriber_that_does_not_read_costs_its_own_messages_only() {
     const COUNT: u64 = 400;
     const SIZE: usize = 64 << 10;
