@@ -80,12 +80,14 @@ async fn handshakes_beyond_their_bound_wait_their_turn() {
     let silent = world.tcp(Transport::Tls).await;
     until(|| world.listeners.stats()[&Transport::Tls].accepted == 1).await;
     let options = world.options(Transport::Tls, "c");
-    let connecting = tokio::spawn(async move { Client::connect(&options).await.map(|_| ()) });
-    // Another listener has places of its own; and when it has answered, the first had its chance to accept.
-    world.connect(Transport::Wss, "d").await;
-    assert_eq!(world.listeners.stats()[&Transport::Tls].accepted, 1);
-    drop(silent);
-    within(connecting).await.unwrap().unwrap();
+    let waiting = Client::connect(&options);
+    let others = async {
+        // Another listener has places of its own; when it has answered, the first had its chance to accept.
+        world.connect(Transport::Wss, "d").await;
+        assert_eq!(world.listeners.stats()[&Transport::Tls].accepted, 1);
+        drop(silent);
+    };
+    within(async { tokio::join!(waiting, others) }).await.0.unwrap();
 }
 
 #[tokio::test]

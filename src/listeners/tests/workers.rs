@@ -81,7 +81,7 @@ async fn a_flood_of_many_publishers_is_paused_not_refused() {
     let wait = Arc::new(Mutex::new(wait));
     for worker in &world.workers {
         let wait = wait.clone();
-        worker.mailbox().post(Mail::Sync(Box::new(move || drop(wait.lock().recv()))));
+        worker.mailbox().post(Mail::Sync(Box::new(move || assert!(wait.lock().recv().is_err()))));
     }
     for publisher in &mut publishers {
         for _ in 0..EACH {
