@@ -1,0 +1,125 @@
+//! The node's numbers as metrics.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::RwLock;
+use rookery_cluster::claims::Sessions;
+use rookery_cluster::forward::Forward;
+use rookery_cluster::leases::driver::Lease;
+
+use super::admin::Admin;
+use crate::api::ClusterView;
+use crate::broker::WorkerStats;
+use crate::telemetry::{Health, Page};
+
+/// Where metrics come from.
+pub struct NodeHealth {
+    pub admin: Arc<Admin>,
+    pub lease: Lease,
+    pub sessions: Sessions,
+    /// What serves clients, while it does.
+    pub life: RwLock<Option<LifeStats>>,
+}
+
+/// Counters of what serves clients.
+pub struct LifeStats {
+    pub workers: Vec<WorkerStats>,
+    pub forward: Forward,
+}
+
+impl Health for NodeHealth {
+    fn ready(&self) -> Result<(), String> {
+        self.admin.ready()
+    }
+
+    fn metrics(&self, page: &mut Page) {
+        page.gauge("rookery_ready", "Whether this node serves clients.", u8::from(self.ready().is_ok()));
+        self.cluster(page);
+        if let Some(life) = &*self.life.read() {
+            workers(life, page);
+            forward(&life.forward, page);
+        }
+    }
+}
+
+impl NodeHealth {
+    fn cluster(&self, page: &mut Page) {
+        let groups = self.admin.groups();
+        let label = |id: u32| [("group", id.to_string())];
+        page.gauges(
+            "rookery_raft_leads",
+            "Whether this node leads the Raft group.",
+            groups.iter().map(|(id, status)| (label(id.0), u8::from(status.leads))),
+        );
+        page.gauges(
+            "rookery_raft_applied",
+            "Last index of the Raft group that was applied here.",
+            groups.iter().map(|(id, status)| (label(id.0), status.applied.0)),
+        );
+        page.gauges(
+            "rookery_raft_stopped",
+            "Whether this node's replica of the group has stopped, which needs a person.",
+            groups.iter().map(|(id, status)| (label(id.0), u8::from(status.stopped.is_some()))),
+        );
+        let lease = self.lease.stats();
+        let claims = self.sessions.stats();
+        let count = |c: &std::sync::atomic::AtomicU64| c.load(Ordering::Relaxed);
+        page.counter("rookery_lease_lapsed_total", "Times that this node's lease lapsed.", count(&lease.lapsed));
+        page.counter(
+            "rookery_lease_stuck_workers_total",
+            "Lease renewals not sent because a worker stood still.",
+            count(&lease.stuck_workers),
+        );
+        page.counter("rookery_claims_total", "Claims on client IDs by this node's connections.", count(&claims.claims));
+        page.counter("rookery_claims_timed_out_total", "Claims without an answer in time.", count(&claims.timed_out));
+        page.counter(
+            "rookery_revocations_stuck_total",
+            "Takeovers that the holder did not carry out in time.",
+            count(&claims.revocations_stuck),
+        );
+    }
+}
+
+fn workers(life: &LifeStats, page: &mut Page) {
+    let stats: Vec<_> = life.workers.iter().map(WorkerStats::read).collect();
+    let sum = |of: fn(&crate::broker::core::Stats) -> u64| stats.iter().map(|(s, _)| of(s)).sum::<u64>();
+    page.gauges(
+        "rookery_connections",
+        "Connections of clients, by worker.",
+        stats.iter().enumerate().map(|(id, (_, n))| ([("worker", id.to_string())], *n)),
+    );
+    page.counter("rookery_connections_opened_total", "Connections taken over.", sum(|s| s.connections_opened));
+    page.counter("rookery_clients_admitted_total", "Clients admitted.", sum(|s| s.clients_admitted));
+    page.counter("rookery_publishes_received_total", "PUBLISH packets from clients.", sum(|s| s.publishes_received));
+    page.counter("rookery_payload_bytes_received_total", "Their payload.", sum(|s| s.payload_bytes_received));
+    page.counter("rookery_publishes_delivered_total", "PUBLISH packets to clients.", sum(|s| s.publishes_delivered));
+    page.counter(
+        "rookery_publishes_forwarded_total",
+        "Publishes handed to other workers and nodes.",
+        sum(|s| s.publishes_forwarded),
+    );
+    page.counter("rookery_barrier_timeouts_total", "SUBACK barriers that timed out.", sum(|s| s.barrier_timeouts));
+    page.counter("rookery_protocol_errors_total", "Malformed packets and protocol errors.", sum(|s| s.protocol_errors));
+    let mut dropped = std::collections::BTreeMap::<&str, u64>::new();
+    let (mut refused, mut sent) = (std::collections::BTreeMap::new(), std::collections::BTreeMap::new());
+    for (s, _) in &stats {
+        s.dropped.iter().for_each(|(why, n)| *dropped.entry(why.label()).or_default() += n);
+        s.clients_refused.iter().for_each(|(code, n)| *refused.entry(*code).or_insert(0) += n);
+        s.disconnects_sent.iter().for_each(|(code, n)| *sent.entry(*code).or_insert(0) += n);
+    }
+    let reason = |(why, n): (&str, u64)| ([("reason", why.to_owned())], n);
+    page.counters("rookery_publishes_dropped_total", "Publishes not delivered, by reason.", dropped.into_iter().map(reason));
+    let code = |(code, n): (u8, u64)| ([("code", format!("{code:#04x}"))], n);
+    page.counters("rookery_clients_refused_total", "CONNACKs with a refusal, by reason code.", refused.into_iter().map(code));
+    page.counters("rookery_disconnects_total", "Connections ended by the server, by reason code.", sent.into_iter().map(code));
+}
+
+fn forward(forward: &Forward, page: &mut Page) {
+    let stats = forward.stats();
+    page.counters(
+        "rookery_forward_total",
+        "What the streams between nodes did.",
+        stats.named().into_iter().map(|(what, n)| ([("what", what.to_owned())], n)),
+    );
+}
