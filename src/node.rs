@@ -12,9 +12,11 @@
 //! A node serves under one life (R3). When the cluster ends that life, everything is taken down and started again
 //! under a new one, in the same process.
 
+mod admin;
 mod authority;
 mod follow;
 pub mod found;
+mod health;
 mod peers;
 mod run;
 mod services;

@@ -9,4 +9,4 @@ pub mod worker;
 
 pub use mailbox::{LocalBatch, Mail, Mailbox};
 pub use seats::{Seat, Seats};
-pub use worker::{Services, Worker, WorkerConfig};
+pub use worker::{Services, Worker, WorkerConfig, WorkerStats};

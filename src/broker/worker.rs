@@ -72,6 +72,17 @@ pub struct Worker {
     thread: Option<JoinHandle<()>>,
 }
 
+/// A worker's counters and its number of connections, as of a moment ago. Cheap to clone.
+#[derive(Clone)]
+pub struct WorkerStats(Arc<Mutex<(Stats, usize)>>);
+
+impl WorkerStats {
+    /// Reads them.
+    pub fn read(&self) -> (Stats, usize) {
+        self.0.lock().clone()
+    }
+}
+
 impl Worker {
     /// Starts the thread.
     ///
@@ -93,9 +104,9 @@ impl Worker {
         &self.mailbox
     }
 
-    /// Its counters and its number of connections, as of a moment ago.
-    pub fn stats(&self) -> (Stats, usize) {
-        self.stats.lock().clone()
+    /// Where its counters are read.
+    pub fn stats(&self) -> WorkerStats {
+        WorkerStats(self.stats.clone())
     }
 
     /// Waits for the thread after [`Mail::Stop`].

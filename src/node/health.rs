@@ -109,10 +109,22 @@ fn workers(life: &LifeStats, page: &mut Page) {
         s.disconnects_sent.iter().for_each(|(code, n)| *sent.entry(*code).or_insert(0) += n);
     }
     let reason = |(why, n): (&str, u64)| ([("reason", why.to_owned())], n);
-    page.counters("rookery_publishes_dropped_total", "Publishes not delivered, by reason.", dropped.into_iter().map(reason));
+    page.counters(
+        "rookery_publishes_dropped_total",
+        "Publishes not delivered, by reason.",
+        dropped.into_iter().map(reason),
+    );
     let code = |(code, n): (u8, u64)| ([("code", format!("{code:#04x}"))], n);
-    page.counters("rookery_clients_refused_total", "CONNACKs with a refusal, by reason code.", refused.into_iter().map(code));
-    page.counters("rookery_disconnects_total", "Connections ended by the server, by reason code.", sent.into_iter().map(code));
+    page.counters(
+        "rookery_clients_refused_total",
+        "CONNACKs with a refusal, by reason code.",
+        refused.into_iter().map(code),
+    );
+    page.counters(
+        "rookery_disconnects_total",
+        "Connections ended by the server, by reason code.",
+        sent.into_iter().map(code),
+    );
 }
 
 fn forward(forward: &Forward, page: &mut Page) {

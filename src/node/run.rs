@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use rookery_cluster::claims::{Board, Sessions};
 use rookery_cluster::clock::{SharedClock, SystemClock};
 use rookery_cluster::consensus::SharedConsensus;
@@ -27,11 +28,14 @@ use rookery_raft::{GroupConfig, Groups, Settings, StartError};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
+use super::admin::{Admin, ApiPorts};
 use super::authority::Authority;
+use super::health::{LifeStats, NodeHealth};
 use super::peers::{PeerPort, Serving};
 use super::services::{NameOf, NodeServices, broker_of_name};
 use super::stores::Stores;
 use super::{follow, found};
+use crate::api::{Place, Service, Tools};
 use crate::auth::Sealer;
 use crate::broker::{Mail, Mailbox, Worker, WorkerConfig};
 use crate::config::Config;
@@ -135,6 +139,9 @@ struct Node {
     services: Arc<NodeServices>,
     authority: Arc<Authority>,
     door: Door,
+    admin: Arc<Admin>,
+    health: Arc<NodeHealth>,
+    api: Option<ApiPorts>,
     port: Option<Serving>,
     data_plane: Option<Runtime>,
     _placement: Placement,
@@ -232,6 +239,36 @@ impl Node {
             at: config.cluster.listen,
             error,
         })?;
+        let admin = Arc::new(Admin {
+            node: files.node,
+            groups: groups.clone(),
+            metadata: metadata.clone(),
+            lease: lease.clone(),
+            meta: meta.clone(),
+            control: control.clone(),
+            workers: services.clone(),
+            members: RwLock::default(),
+            serving: RwLock::default(),
+        });
+        let health = Arc::new(NodeHealth {
+            admin: admin.clone(),
+            lease: lease.clone(),
+            sessions: sessions.clone(),
+            life: RwLock::default(),
+        });
+        let tools = Tools {
+            metadata: metadata.clone(),
+            sealer: authority.sealer.clone(),
+            clock: clock.clone(),
+            rng: rng.clone(),
+            everywhere: admin.clone(),
+            cluster: admin.clone(),
+            place: Place {
+                domain: config.node.domain.clone(),
+                mqtts_port: config.listeners.mqtts.map_or(8883, |at| at.port()),
+            },
+        };
+        let api = ApiPorts::open(config, Service::new(tools), health.clone(), &tls, clock.clone()).await?;
         tasks.spawn(keep_renewed(
             tls,
             data.clone(),
@@ -256,6 +293,9 @@ impl Node {
             services,
             authority,
             door,
+            admin,
+            health,
+            api: Some(api),
             port: Some(port),
             data_plane: Some(data_plane().map_err(NodeError::Threads)?),
             _placement: placement,
@@ -279,7 +319,14 @@ impl Node {
                 Err(error) => tracing::warn!(%error, "waiting for the metadata"),
             }
         };
-        self.serving = Some(self.begin(life, view).await?);
+        let begun = self.begin(life, view).await?;
+        *self.admin.members.write() = Some(begun.members.clone());
+        *self.health.life.write() = Some(LifeStats {
+            workers: begun.workers.iter().map(Worker::stats).collect(),
+            forward: begun.forward.clone(),
+        });
+        self.serving = Some(begun);
+        *self.admin.serving.write() = true;
         tracing::info!(%life, "serving");
         // The status is gone only with the lease's driver, and then nothing renews it.
         let _ = status.wait_for(|status| status.life != Some(life)).await;
@@ -395,6 +442,10 @@ impl Node {
     }
 
     async fn stop(mut self, end: &End) {
+        *self.admin.serving.write() = false;
+        if let Some(api) = self.api.take() {
+            api.close().await;
+        }
         if let Some(life) = self.serving.take() {
             life.listeners.stop_accepting();
             let reason = match end {

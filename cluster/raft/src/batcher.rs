@@ -135,7 +135,9 @@ impl Way {
                 if status.leads {
                     return replica.write(commands).await.map_or_else(Handed::Stopped, Handed::Here);
                 }
-                status.leader
+                // A node that has just joined holds an empty replica, which knows nobody: the members it joined through
+                // know the leader. Whoever is asked answers for itself, nothing is forwarded twice.
+                status.leader.or_else(|| self.route.leader())
             }
             None => self.route.leader(),
         };

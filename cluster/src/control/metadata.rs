@@ -62,7 +62,12 @@ impl MetaPort for NodeMetadata {
 
     fn register(&self) -> BoxFuture<'_, Result<NodeLife, ProposeError>> {
         async move {
-            let view = self.metadata.read().await?;
+            // A node that has just joined gets the metadata only after it has registered: with its life the others
+            // learn its address. Its first life is 1; if it was not the first, the proposal is refused.
+            let view = match self.metadata.view() {
+                unknown if unknown.node(self.node).is_none() => unknown,
+                _ => self.metadata.read().await?,
+            };
             let last = view.node(self.node).map_or(Incarnation(0), |record| record.incarnation);
             let incarnation = Incarnation(last.0 + 1);
             let card = self.card.clone();

@@ -33,6 +33,27 @@ pub struct ForwardStats {
     pub interest_links_broken: u64,
 }
 
+impl ForwardStats {
+    /// All counters with their names.
+    pub fn named(&self) -> [(&'static str, u64); 13] {
+        [
+            ("batches_sent", self.batches_sent),
+            ("messages_sent", self.messages_sent),
+            ("bytes_sent", self.bytes_sent),
+            ("batches_received", self.batches_received),
+            ("messages_received", self.messages_received),
+            ("bytes_received", self.bytes_received),
+            ("resends", self.resends),
+            ("duplicates", self.duplicates),
+            ("no_credit", self.no_credit),
+            ("streams_opened", self.streams_opened),
+            ("barriers_passed", self.barriers_passed),
+            ("barrier_timeouts", self.barrier_timeouts),
+            ("interest_links_broken", self.interest_links_broken),
+        ]
+    }
+}
+
 macro_rules! counters {
     ($($name:ident),*) => {
         /// The counters that many threads add to.

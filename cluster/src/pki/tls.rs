@@ -89,6 +89,11 @@ impl NodeTls {
         self.server.clone()
     }
 
+    /// For administrators, who have no certificate: the node's own certificate, HTTP/2.
+    pub fn admin_config(&self, clock: SharedClock) -> Result<Arc<ServerConfig>, PkiError> {
+        server_config_for_clients(self.current.clone(), &[b"h2"], clock)
+    }
+
     /// This node.
     pub fn name(&self) -> NodeName {
         self.name
