@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::Failure;
+use super::output::Output;
 use super::serve::{control_plane, stop_signal};
 use crate::dev::{self, DevOptions, PortChoice};
 
@@ -22,12 +23,6 @@ pub(super) struct DevCommand {
     /// Lines for people, or one line of JSON.
     #[arg(long, value_enum, default_value = "table")]
     output: Output,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Table,
-    Json,
 }
 
 pub(super) fn run(command: DevCommand) -> Result<(), Failure> {

@@ -53,6 +53,20 @@ impl Failure {
         self
     }
 
+    /// Whether nothing was reached.
+    pub(super) fn is_refused_connection(&self) -> bool {
+        self.kind == Kind::Unreachable && self.what.starts_with("cannot connect")
+    }
+
+    /// The same, where an earlier try may have been carried out.
+    pub(super) fn into_unknown(self) -> Self {
+        let hint = "it may have been done: look before you do it again".to_owned();
+        match self.kind {
+            Kind::Unreachable | Kind::Unknown => Self { kind: Kind::Unknown, hint: Some(hint), ..self },
+            Kind::Refused | Kind::Usage => self,
+        }
+    }
+
     /// The process's exit code.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self.kind {

@@ -63,6 +63,20 @@ async fn tls(tcp: TcpStream, url: &ServerUrl, trust: &Trust) -> Result<Pin<Box<d
     Ok(Box::pin(stream))
 }
 
+/// The file with the authorities that this system trusts, and its text.
+///
+/// # Errors
+/// There is none, or it cannot be read.
+pub fn system_authorities() -> Result<(String, Vec<u8>), ClientError> {
+    let refuse = |what: &str, problem: String| ClientError::Trust { what: what.to_owned(), problem };
+    let path = SYSTEM_BUNDLES
+        .iter()
+        .find(|path| Path::new(path).exists())
+        .ok_or_else(|| refuse("the system's authorities", "none found; name a file of your own".into()))?;
+    let pem = std::fs::read(path).map_err(|error| refuse(path, error.to_string()))?;
+    Ok(((*path).to_owned(), pem))
+}
+
 fn roots(trust: &Trust) -> Result<RootCertStore, ClientError> {
     let refuse = |what: &str, problem: String| ClientError::Trust { what: what.to_owned(), problem };
     let read =
@@ -70,13 +84,7 @@ fn roots(trust: &Trust) -> Result<RootCertStore, ClientError> {
     let (what, pem) = match trust {
         Trust::CaFile(path) => (path.display().to_string(), read(path)?),
         Trust::CaPem(text) => ("the given certificates".to_owned(), text.clone().into_bytes()),
-        Trust::System => {
-            let path = SYSTEM_BUNDLES
-                .iter()
-                .find(|path| Path::new(path).exists())
-                .ok_or_else(|| refuse("the system's authorities", "none found; name a file with --ca-file".into()))?;
-            ((*path).to_owned(), read(Path::new(path))?)
-        }
+        Trust::System => system_authorities()?,
     };
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {

@@ -25,6 +25,7 @@ use crate::mqtt::codec::{
 };
 
 use connection::Connection;
+pub use dial::system_authorities;
 pub use error::ClientError;
 pub use options::{Options, Scheme, ServerUrl, Trust};
 
