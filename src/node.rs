@@ -14,6 +14,8 @@
 
 mod admin;
 mod authority;
+mod card;
+mod error;
 mod follow;
 pub mod found;
 mod health;
@@ -22,4 +24,5 @@ mod run;
 mod services;
 mod stores;
 
-pub use run::{NodeError, serve};
+pub use error::NodeError;
+pub use run::serve;

@@ -1,8 +1,6 @@
 //! A node from start to stop.
 
 use std::io;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,15 +14,13 @@ use rookery_cluster::handle::SharedWorkerPort;
 use rookery_cluster::ids::{GroupId, NodeId, NodeLife, WorkerId};
 use rookery_cluster::join::{JoinError, NodeFiles, keep_renewed};
 use rookery_cluster::leases::driver::Lease;
-use rookery_cluster::log::LogOpenError;
-use rookery_cluster::membership;
-use rookery_cluster::metadata::{self, Addresses, Level, Metadata, NodeCard, State};
+use rookery_cluster::metadata::{self, Metadata, State};
 use rookery_cluster::net::{SharedNet, SharedPeers, TlsPeerChannels, TokioNet};
-use rookery_cluster::pki::{DynamicResolver, NameVerdict, PkiError};
+use rookery_cluster::pki::{DynamicResolver, NameVerdict};
 use rookery_cluster::placement::driver::Placement;
 use rookery_cluster::rng::{SharedRng, SystemRng};
 use rookery_cluster::swim::{self, Keyring, Members, SwimConfig};
-use rookery_raft::{GroupConfig, Groups, Settings, StartError};
+use rookery_raft::{GroupConfig, Groups, Settings};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
@@ -34,7 +30,7 @@ use super::health::{LifeStats, NodeHealth};
 use super::peers::{PeerPort, Serving};
 use super::services::{NameOf, NodeServices, broker_of_name};
 use super::stores::Stores;
-use super::{follow, found};
+use super::{NodeError, card, follow, found};
 use crate::api::{Place, Service, Tools};
 use crate::auth::Sealer;
 use crate::broker::{Mail, Mailbox, Worker, WorkerConfig};
@@ -44,54 +40,6 @@ use crate::mqtt::codec::ReasonCode;
 
 /// How long a node waits, at a stop, to end its own life in the metadata: others need not wait for its lease then.
 const FAREWELL: Duration = Duration::from_secs(2);
-
-/// Why a node does not serve. Nothing was changed on disk, where the text does not say otherwise.
-#[derive(Debug, thiserror::Error)]
-pub enum NodeError {
-    /// Not a member yet.
-    #[error("{} holds no node: found a cluster with `rookery cluster init` or join one with `rookery cluster join`", .0.display())]
-    NoMember(PathBuf),
-    /// A member already.
-    #[error("{} belongs to a node of a cluster already; choose another data folder (node.data_dir)", .0.display())]
-    Member(PathBuf),
-    /// The node's files.
-    #[error("the node's files: {0}")]
-    Files(io::Error),
-    /// Certificates and keys.
-    #[error(transparent)]
-    Pki(#[from] PkiError),
-    /// Joining.
-    #[error(transparent)]
-    Join(#[from] JoinError),
-    /// A log cannot be used.
-    #[error(transparent)]
-    Log(#[from] LogOpenError),
-    /// A replica does not start.
-    #[error(transparent)]
-    Replica(#[from] StartError),
-    /// A port.
-    #[error("cannot listen on {at} ({what}): {error}")]
-    Port {
-        /// Which setting.
-        what: &'static str,
-        /// Where.
-        at: SocketAddr,
-        /// The system's words.
-        error: io::Error,
-    },
-    /// The clients' ports.
-    #[error("{0}")]
-    Listen(io::Error),
-    /// The membership socket or card.
-    #[error(transparent)]
-    Swim(#[from] swim::StartError),
-    /// A new cluster could not be set up.
-    #[error("founding the cluster did not end, and goes on at the next start: {0}")]
-    Founding(String),
-    /// The system.
-    #[error("cannot start a thread: {0}")]
-    Threads(io::Error),
-}
 
 /// How a run ended.
 enum End {
@@ -132,8 +80,6 @@ struct Node {
     groups: Groups,
     metadata: Metadata,
     peers: Arc<TlsPeerChannels>,
-    control: SharedControl,
-    meta: SharedMeta,
     lease: Lease,
     sessions: Sessions,
     services: Arc<NodeServices>,
@@ -182,7 +128,7 @@ impl Node {
         let consensus: SharedConsensus = Arc::new(groups.clone());
         let metadata = Metadata::new(consensus.clone(), views, clock.clone(), rng.clone());
         let control: SharedControl = Arc::new(GrpcControl::new(shared_peers));
-        let meta: SharedMeta = Arc::new(NodeMetadata::new(metadata.clone(), files.node, card(config)));
+        let meta: SharedMeta = Arc::new(NodeMetadata::new(metadata.clone(), files.node, card::card(config)));
         let board = Board::default();
         let mut tasks = JoinSet::new();
         tasks.spawn(follow::replicas(
@@ -216,7 +162,7 @@ impl Node {
         let authority = Arc::new(Authority {
             metadata: metadata.clone(),
             files: files.clone(),
-            own_address: advertised(config),
+            own_address: card::advertised(config),
             sealer: Sealer::new(files.secrets.key_encryption_key, &[]),
             clock: clock.clone(),
             rng: rng.clone(),
@@ -286,8 +232,6 @@ impl Node {
             groups,
             metadata,
             peers,
-            control,
-            meta,
             lease,
             sessions,
             services,
@@ -385,16 +329,6 @@ impl Node {
 
     async fn membership(&self, life: NodeLife, tasks: &mut JoinSet<()>) -> Result<Members, NodeError> {
         let listen = self.config.cluster.listen;
-        let addresses = addresses(&self.config);
-        let known = [("peer", &addresses.peer), ("mqtts", &addresses.mqtts), ("grpc", &addresses.grpc)];
-        let card = membership::NodeCard {
-            life,
-            revision: 1,
-            region: self.config.node.region.clone(),
-            zone: self.config.node.zone.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            addresses: known.into_iter().map(|(k, v)| (k.to_owned(), v.clone())).collect(),
-        };
         let seeds = self
             .metadata
             .view()
@@ -405,8 +339,8 @@ impl Node {
         let swim = SwimConfig {
             life,
             bind: listen,
-            advertised: addresses.swim.parse().ok(),
-            card,
+            advertised: card::advertised(&self.config).parse().ok(),
+            card: card::gossip(&self.config, life),
             seeds,
             keys: Keyring::new(1, &self.files.secrets.cluster_key),
         };
@@ -490,41 +424,4 @@ fn renewal(authority: Arc<Authority>, own: NodeId, hosts: Vec<String>) -> rooker
             authority.renew(own, request_pem, hosts).await.map_err(|refusal| JoinError::Refused(refusal.to_string()))
         })
     })
-}
-
-fn advertised(config: &Config) -> String {
-    config.cluster.advertised(config.cluster.listen)
-}
-
-fn addresses(config: &Config) -> Addresses {
-    let peer = advertised(config);
-    let at = |listener: Option<SocketAddr>| listener.map(|at| client_address(&peer, at)).unwrap_or_default();
-    Addresses {
-        swim: peer.clone(),
-        mqtt: at(config.listeners.mqtt),
-        mqtts: at(config.listeners.mqtts),
-        ws: at(config.listeners.ws),
-        wss: at(config.listeners.wss),
-        grpc: at(Some(config.api.grpc)),
-        http: at(config.api.http),
-        peer,
-    }
-}
-
-/// Where others reach a listener: at the advertised host, if it listens everywhere.
-fn client_address(peer: &str, at: SocketAddr) -> String {
-    match peer.rsplit_once(':') {
-        Some((host, _)) if at.ip().is_unspecified() => format!("{host}:{}", at.port()),
-        _ => at.to_string(),
-    }
-}
-
-fn card(config: &Config) -> NodeCard {
-    NodeCard {
-        addresses: addresses(config),
-        region: config.node.region.clone(),
-        zone: config.node.zone.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        level: Level::LATEST,
-    }
 }

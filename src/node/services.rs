@@ -233,7 +233,9 @@ impl AppliedPort for NodeServices {
             // Whatever was posted before is done when the worker comes to this.
             for mailbox in &self.mailboxes {
                 let (done, seen) = oneshot::channel();
-                mailbox.post(Mail::Sync(Box::new(move || drop(done.send(())))));
+                mailbox.post(Mail::Sync(Box::new(move || {
+                    let _ = done.send(());
+                })));
                 if seen.await.is_err() {
                     return std::future::pending().await;
                 }
