@@ -13,6 +13,10 @@ use super::connect::{Api, request_id};
 use super::output::{self, Output};
 use crate::auth::Lifetime;
 
+/// What people are shown of one, in this order.
+const FIELDS: &[&str] =
+    &["id", "name", "namespace", "description", "auth_type", "expiration", "endpoint", "created_on", "modified_on"];
+
 /// A broker and where it is.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Which {
@@ -118,7 +122,7 @@ pub(super) fn run(api: &Api, command: BrokerCommand) -> Result<(), Failure> {
                 let message = message.clone();
                 async move { BrokersClient::new(via).create(message).await }
             })?;
-            output::object(api.output, &object(&made));
+            output::object(api.output, FIELDS, &object(&made));
         }
         BrokerCommand::Update { which: Which { name, namespace }, description, expiration } => {
             let (broker, expiration) = (name, seconds(expiration));
@@ -127,7 +131,7 @@ pub(super) fn run(api: &Api, command: BrokerCommand) -> Result<(), Failure> {
                 let message = message.clone();
                 async move { BrokersClient::new(via).update(message).await }
             })?;
-            output::object(api.output, &object(&changed));
+            output::object(api.output, FIELDS, &object(&changed));
         }
         BrokerCommand::List { namespace } => {
             let message = ListBrokersRequest { namespace };
@@ -144,7 +148,7 @@ pub(super) fn run(api: &Api, command: BrokerCommand) -> Result<(), Failure> {
                 let message = message.clone();
                 async move { BrokersClient::new(via).describe(message).await }
             })?;
-            output::object(api.output, &object(&found));
+            output::object(api.output, FIELDS, &object(&found));
         }
         BrokerCommand::Delete { which: Which { name, namespace } } => {
             let message = DeleteBrokerRequest { namespace, broker: name.clone(), request_id: request_id() };

@@ -11,6 +11,9 @@ use super::Failure;
 use super::connect::{Api, request_id};
 use super::output;
 
+/// What people are shown of one, in this order.
+const FIELDS: &[&str] = &["id", "name", "description", "created_on", "modified_on"];
+
 #[derive(Debug, Subcommand)]
 pub(super) enum NamespaceCommand {
     /// Create a namespace: a collection of brokers, and part of their host names.
@@ -43,7 +46,7 @@ pub(super) fn run(api: &Api, command: NamespaceCommand) -> Result<(), Failure> {
                 let message = message.clone();
                 async move { NamespacesClient::new(via).create(message).await }
             })?;
-            output::object(api.output, &object(&made));
+            output::object(api.output, FIELDS, &object(&made));
         }
         NamespaceCommand::List => {
             let message = ListNamespacesRequest::default();
@@ -60,7 +63,7 @@ pub(super) fn run(api: &Api, command: NamespaceCommand) -> Result<(), Failure> {
                 let message = message.clone();
                 async move { NamespacesClient::new(via).describe(message).await }
             })?;
-            output::object(api.output, &object(&found));
+            output::object(api.output, FIELDS, &object(&found));
         }
         NamespaceCommand::Delete { name } => {
             let message = DeleteNamespaceRequest { namespace: name.clone(), request_id: request_id() };

@@ -28,15 +28,15 @@ pub(super) fn list(output: Output, columns: &[&str], objects: &[Value]) {
     }
 }
 
-/// Prints one object.
-pub(super) fn object(output: Output, object: &Value) {
-    match (output, object.as_object()) {
-        (Output::Table, Some(fields)) => {
-            let width = fields.keys().map(String::len).max().unwrap_or(0);
-            let lines = fields.iter().map(|(key, value)| format!("{key:width$}  {}", cell(value)));
+/// Prints one object; for people, its `fields` in this order.
+pub(super) fn object(output: Output, fields: &[&str], object: &Value) {
+    match output {
+        Output::Json => json(object),
+        Output::Table => {
+            let width = fields.iter().map(|field| field.len()).max().unwrap_or(0);
+            let lines = fields.iter().map(|field| format!("{field:width$}  {}", cell(&object[*field])));
             print(&lines.collect::<Vec<_>>().join("\n"));
         }
-        _ => json(object),
     }
 }
 
