@@ -55,12 +55,12 @@ impl Nodes {
     async fn up(&mut self, options: &DevOptions) -> Result<(), DevError> {
         self.prepare(options)?;
         for id in 1..=options.nodes {
+            if id > 1 && !self.is_member(id)? {
+                // It joins through the first. Members do not wait for it: it is not ready without a majority of them.
+                self.ready(1).await?;
+            }
             self.enter(id).await?;
             self.start(id)?;
-            if id == 1 {
-                // The others join through this one.
-                self.ready(id).await?;
-            }
         }
         for id in 1..=options.nodes {
             self.ready(id).await?;
@@ -89,14 +89,18 @@ impl Nodes {
         Ok(())
     }
 
+    fn is_member(&self, id: u64) -> Result<bool, DevError> {
+        let folder = self.layout.config(id)?.node.data_dir;
+        Ok(NodeFiles::load(&folder).map_err(DevError::io(&folder))?.is_some())
+    }
+
     /// Makes the node a member, once: the first founds the cluster, the others join it.
     async fn enter(&self, id: u64) -> Result<(), DevError> {
-        let config = self.layout.config(id)?;
-        let failed = |error| DevError::Node { node: id, error };
-        let known = NodeFiles::load(&config.node.data_dir).map_err(DevError::io(&config.node.data_dir))?;
-        if known.is_some() {
+        if self.is_member(id)? {
             return Ok(());
         }
+        let config = self.layout.config(id)?;
+        let failed = |error| DevError::Node { node: id, error };
         let clock: rookery_cluster::clock::SharedClock = Arc::new(SystemClock);
         if id == 1 {
             let founded = found::init(&config, &clock, &SystemRng).map_err(failed)?;

@@ -189,7 +189,7 @@ pub const ROOMS: &[Room] = &[
     pure("src/mqtt/session", &[], &[CLOCK, IDS, LIMITS, CODEC]),
     pure("src/broker/core", &["slab"], &[CLOCK, HANDLE, IDS, LIMITS, "cluster/src/topics", CODEC, "src/mqtt/session"]),
     // the broker, drivers
-    driver("src/config", &["clap", "toml", "tracing_subscriber"], &[LIMITS]),
+    driver("src/config", &["clap", "toml", "tracing_subscriber"], &[LIMITS, METADATA]),
     driver(
         "src/broker",
         &["futures_util", "parking_lot", "tokio", "tokio_rustls", "tokio_tungstenite"],
@@ -211,29 +211,23 @@ pub const ROOMS: &[Room] = &[
         &[CLOCK, NET, CODEC],
     ),
     driver("src/bench", &["clap", "hdrhistogram", "mio", "rustix", "serde_json"], &[CLOCK, "src/client", CODEC]),
-    driver("src/telemetry", &["tracing_subscriber"], &["src/config"]),
+    driver("src/telemetry", &["axum", "tracing_subscriber"], &["src/config"]),
     // the administration: one corridor, and the doors that name tonic
     driver(
         "src/api",
-        &["parking_lot", "rustls", "time", "tokio", "tokio_rustls", "tokio_stream", "tonic"],
-        &[
-            CLOCK,
-            CONSENSUS,
-            IDS,
-            "cluster/src/join",
-            LIMITS,
-            "cluster/src/membership",
-            METADATA,
-            PKI,
-            RNG,
-            PROTO,
-            "src/auth",
-        ],
+        &["parking_lot", "rustls", "time", "tokio"],
+        &[CLOCK, CONSENSUS, IDS, "cluster/src/join", LIMITS, "cluster/src/membership", METADATA, PKI, RNG, "src/auth"],
+    ),
+    driver("src/api/grpc", &["tokio", "tonic", "tonic_reflection"], &[IDS, METADATA, PROTO, "src/api", "src/auth"]),
+    driver(
+        "src/api/serve",
+        &["rustls", "tokio", "tokio_rustls", "tokio_stream", "tonic"],
+        &[PKI, "src/api", "src/api/grpc"],
     ),
     // the composition root: wires the drivers, so it knows them all
     driver(
         "src/node",
-        &["rustls", "serde_json", "tokio", "tonic"],
+        &["axum", "parking_lot", "rustls", "serde_json", "tokio", "tonic"],
         &[
             "cluster/raft/src",
             "cluster/src/claims",
@@ -257,6 +251,7 @@ pub const ROOMS: &[Room] = &[
             "cluster/src/swim",
             CODEC,
             "src/api",
+            "src/api/serve",
             "src/auth",
             "src/broker",
             "src/broker/core",
@@ -273,13 +268,15 @@ pub const ROOMS: &[Room] = &[
     ),
     driver(
         "src/cli",
-        &["clap", "clap_complete", "rustix", "serde_json", "tokio", "tonic"],
+        &["base64", "clap", "clap_complete", "rustix", "serde_json", "tokio", "tonic"],
         &[
             CLOCK,
             PKI,
             PROTO,
             RNG,
+            CODEC,
             "src/api",
+            "src/auth",
             "src/bench",
             "src/client",
             "src/config",
@@ -290,5 +287,5 @@ pub const ROOMS: &[Room] = &[
     ),
     driver("src/main", &[], &["src/cli"]),
     // real clusters under fault
-    driver("jepsen/src", &[], &[]),
+    driver("jepsen/src", &["clap", "parking_lot", "rustix", "serde_json", "tokio"], &["src/client", CODEC]),
 ];

@@ -44,7 +44,7 @@ impl Core {
         index
     }
 
-    pub(super) fn on_forwarded(&mut self, now: Moment, runs: &[Run]) {
+    pub(super) fn on_forwarded(&mut self, runs: &[Run]) {
         for run in runs {
             let Some(&room) = self.room_of.get(&run.broker) else { continue };
             self.stats.publishes_from_others += u64::from(run.count);
@@ -58,7 +58,7 @@ impl Core {
                 };
                 let matches = self.rooms[room].matches(publish.topic);
                 let mut message = Message::new(publish.topic, &publish);
-                self.deliver(now, room, &matches.locals, None, &mut message);
+                self.deliver(room, &matches.locals, None, &mut message);
             }
             if !rest.is_empty() {
                 self.stats.drop(DropReason::Corrupt, 1);
