@@ -175,6 +175,12 @@ pub(super) fn delete(state: &mut State, cx: Cx, id: BrokerId) -> Answer {
 }
 
 impl BrokerPatch {
+    /// Whether it may forbid what was allowed (P2). What it sets may be what is set already.
+    pub fn may_restrict(&self) -> bool {
+        let Self { name, on_publish, limits, claim_mode, description: _, expiration: _, preset: _ } = self;
+        name.is_some() || on_publish.is_some() || limits.is_some() || claim_mode.is_some()
+    }
+
     fn apply_to(self, broker: &mut Broker) {
         fn set<T>(field: &mut T, value: Option<T>) {
             if let Some(value) = value {

@@ -15,11 +15,12 @@ use super::level::Level;
 use super::names::Name;
 use super::namespaces::Namespace;
 use super::nodes::{NodeRecord, Nodes};
+use super::outcome::Outcome;
 use super::placement::Placement;
 use super::requests::Requests;
 use super::tokens::ApiToken;
 use crate::clock::UnixMillis;
-use crate::ids::{AccountId, BrokerId, Incarnation, LogIndex, NamespaceId, NodeId, TokenId};
+use crate::ids::{AccountId, BrokerId, Incarnation, LogIndex, NamespaceId, NodeId, RequestId, TokenId};
 
 /// All metadata as of one index. Cloning costs a few reference counts. Maps are ordered, so that iteration and the
 /// snapshot's bytes are the same on every replica.
@@ -182,6 +183,12 @@ impl State {
     /// The nodes whose lease is live, each with its current life: whose acceptance P4 and P8 wait for (R1).
     pub fn live_set(&self) -> &Arc<BTreeMap<NodeId, Incarnation>> {
         &self.index.live
+    }
+
+    /// What the request came to, if it was applied and is remembered still (R17): the last
+    /// `limits::REQUEST_MEMORY` are.
+    pub fn outcome_of(&self, request: RequestId) -> Option<&Outcome> {
+        self.requests.outcome(request)
     }
 
     pub(super) fn note(&mut self, index: LogIndex, change: Change) {

@@ -216,3 +216,27 @@ fn a_view_does_not_change_under_its_reader() {
     assert!(view.broker(BROKER).is_some() && view.broker_of_key("kid2").is_some());
     assert!(log.state.broker(BROKER).is_none());
 }
+
+#[test]
+fn outcomes_are_remembered_by_request() {
+    let mut log = Log::with_broker();
+    assert_eq!(log.state.outcome_of(RequestId(3)), Some(&Outcome::Created(Created::Broker(BROKER))));
+    log.done(CommandBody::DeleteBroker { id: BROKER });
+    assert_eq!(log.state.outcome_of(RequestId(4)), Some(&Outcome::Done));
+    log.refused(CommandBody::DeleteBroker { id: BROKER });
+    assert!(matches!(log.state.outcome_of(RequestId(5)), Some(Outcome::Refused(_))));
+    assert_eq!(log.state.outcome_of(RequestId(6)), None);
+}
+
+#[test]
+fn a_patch_that_restricts_says_so() {
+    let harmless = BrokerPatch { description: Some("d".into()), expiration: Some(Some(60)), ..BrokerPatch::default() };
+    assert!(!harmless.may_restrict());
+    let restricting = [
+        BrokerPatch { name: Some(name("c")), ..harmless.clone() },
+        BrokerPatch { on_publish: Some(None), ..harmless.clone() },
+        BrokerPatch { limits: Some(<_>::default()), ..harmless.clone() },
+        BrokerPatch { claim_mode: Some(ClaimMode::Available), ..harmless },
+    ];
+    assert!(restricting.iter().all(BrokerPatch::may_restrict));
+}
