@@ -45,6 +45,34 @@ pub enum Action {
     CreateJoinToken { seconds: u64, uses: u32 },
 }
 
+impl Action {
+    /// What kind of write it is: part of what a request id stands for, so it never changes. Reads are of no kind.
+    pub(super) fn write_kind(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::CreateNamespace { .. } => "create namespace",
+            Self::DeleteNamespace { .. } => "delete namespace",
+            Self::CreateBroker { .. } => "create broker",
+            Self::UpdateBroker { .. } => "update broker",
+            Self::DeleteBroker { .. } => "delete broker",
+            Self::Revoke { .. } => "revoke",
+            Self::Unrevoke { .. } => "unrevoke",
+            Self::CreateToken { .. } => "create token",
+            Self::RevokeToken { .. } => "revoke token",
+            Self::CreateJoinToken { .. } => "create join token",
+            Self::ListNamespaces { .. }
+            | Self::DescribeNamespace { .. }
+            | Self::ListBrokers { .. }
+            | Self::DescribeBroker { .. }
+            | Self::Issue { .. }
+            | Self::ShowRevocations { .. }
+            | Self::PublicKeys { .. }
+            | Self::ListTokens
+            | Self::Status
+            | Self::Members => return None,
+        })
+    }
+}
+
 /// A thing by its id, or by its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target<Id> {

@@ -15,7 +15,8 @@ pub struct ApiError {
     pub message: String,
 }
 
-/// Kinds of failure. All but [`ApiErrorKind::Unknown`] mean that nothing was changed.
+/// Kinds of failure. All but [`ApiErrorKind::Unknown`] and [`ApiErrorKind::NotEverywhere`] mean that nothing was
+/// changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ApiErrorKind {
     /// The request is wrong.
@@ -36,6 +37,8 @@ pub enum ApiErrorKind {
     Unavailable,
     /// It may have been done; try again with the same request id.
     Unknown,
+    /// It is done and stays done, but some nodes may not act by it yet.
+    NotEverywhere,
     /// A fault of this node.
     Internal,
 }

@@ -209,7 +209,21 @@ fn failure(status: &Status) -> Failure {
         Code::PermissionDenied => Failure::refused(what).hint("use an API token that is good for the whole cluster"),
         Code::Unavailable => Failure::unreachable(what).hint("try again, or another node with --endpoint"),
         Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => Failure::unknown(what),
+        Code::Aborted => Failure::unknown(what).hint("it stays done; see `rookery cluster members` for those nodes"),
         Code::Unimplemented => Failure::refused("the server does not know this call").hint("is it an older version?"),
         _ => Failure::refused(what),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_committed_but_not_everywhere_has_its_own_text() {
+        let failed = failure(&Status::aborted("committed, but node 2 has not confirmed"));
+        assert!(failed.to_string().starts_with("committed, but node 2 has not confirmed; it stays done"), "{failed}");
+        assert_eq!(format!("{:?}", failed.exit_code()), format!("{:?}", std::process::ExitCode::from(4)));
+        assert!(!may_retry(&Status::aborted("")));
     }
 }

@@ -21,7 +21,7 @@ enum Kind {
     Usage,
     /// 3: no server answered, or it could not serve; nothing was done.
     Unreachable,
-    /// 4: it may or may not have been done.
+    /// 4: it may or may not have been done, or it is done, but perhaps not everywhere yet.
     Unknown,
 }
 
@@ -41,7 +41,7 @@ impl Failure {
         Self { kind: Kind::Unreachable, what: what.to_string(), hint: None }
     }
 
-    /// Done or not, nobody knows: exit code 4.
+    /// Done or not, nobody knows, or done but perhaps not everywhere yet: exit code 4.
     pub fn unknown(what: impl fmt::Display) -> Self {
         Self { kind: Kind::Unknown, what: what.to_string(), hint: None }
     }

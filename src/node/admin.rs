@@ -43,10 +43,10 @@ pub struct Admin {
 }
 
 impl Everywhere for Admin {
-    fn everywhere(&self, index: LogIndex) -> BoxFuture<'_, Result<(), String>> {
+    fn everywhere(&self, index: LogIndex) -> BoxFuture<'_, Result<(), Vec<NodeId>>> {
         Box::pin(async move {
             let done = await_everywhere(self.node, &self.meta, &self.control, &*self.workers, index).await;
-            done.map_err(|error| error.to_string())
+            done.map_err(|missing| missing.0.iter().map(|life| life.node).collect())
         })
     }
 }

@@ -76,6 +76,7 @@ fn status(error: ApiError) -> Status {
         ApiErrorKind::LimitReached => Code::ResourceExhausted,
         ApiErrorKind::Unavailable => Code::Unavailable,
         ApiErrorKind::Unknown => Code::DeadlineExceeded,
+        ApiErrorKind::NotEverywhere => Code::Aborted,
         ApiErrorKind::Internal => Code::Internal,
     };
     Status::new(code, error.message)

@@ -3,7 +3,7 @@
 use rookery_cluster::ids::{BrokerId, NamespaceId};
 use rookery_cluster::metadata::{Broker, BrokerPatch, BrokerSettings, CommandBody, Created, Name, Namespace, State};
 
-use super::{Caller, Place, Service, broker_by_id, misrouted};
+use super::{Caller, Place, Service, broker_by_id, broker_gone, misrouted};
 use crate::api::action::{Action, BrokerRef, Target};
 use crate::api::error::ApiError;
 use crate::api::reply::{BrokerView, Reply, RevocationView};
@@ -20,23 +20,19 @@ impl Service {
             Action::UpdateBroker { broker, description, expiration } => {
                 let patch =
                     BrokerPatch { description, expiration: expiration.map(|e| seconds(Some(e))), ..<_>::default() };
-                let id = self.resolve(caller, &broker).await?;
-                let state = self.restrict(caller, CommandBody::UpdateBroker { id, patch }).await?;
-                Ok(Reply::Broker(self.view(&state, id)?))
+                self.update_broker(caller, &broker, patch).await
             }
             Action::DeleteBroker { broker } => {
-                let id = self.resolve(caller, &broker).await?;
-                self.restrict(caller, CommandBody::DeleteBroker { id }).await?;
-                Ok(Reply::Done)
+                let command = |state: &State| Ok(CommandBody::DeleteBroker { id: caller.broker(state, &broker)?.1.id });
+                self.restrict(caller, command).await
             }
             Action::Revoke { broker, jtis } => {
-                let broker = self.resolve(caller, &broker).await?;
-                self.restrict(caller, CommandBody::Revoke { broker, jtis }).await?;
-                Ok(Reply::Done)
+                let id = |state: &State| Ok::<_, ApiError>(caller.broker(state, &broker)?.1.id);
+                self.restrict(caller, |state| Ok(CommandBody::Revoke { broker: id(state)?, jtis })).await
             }
             Action::Unrevoke { broker, jtis } => {
-                let broker = self.resolve(caller, &broker).await?;
-                self.write(caller, CommandBody::Unrevoke { broker, jtis }).await?;
+                let id = |state: &State| Ok::<_, ApiError>(caller.broker(state, &broker)?.1.id);
+                self.write(caller, |state| Ok(CommandBody::Unrevoke { broker: id(state)?, jtis })).await?;
                 Ok(Reply::Done)
             }
             Action::Issue { broker, clients, expiration } => self.issue(caller, &broker, clients, expiration).await,
@@ -74,12 +70,14 @@ impl Service {
         name: Name,
         settings: BrokerSettings,
     ) -> Result<Reply, ApiError> {
-        let namespace = caller.namespace(self.read().await?.as_ref(), namespace)?.id;
         let id = BrokerId(self.0.rng.u128());
         let key = || generate_key(&self.0.sealer, self.0.rng.as_ref());
         let keys = vec![key(), key()];
-        let (index, created) =
-            self.write(caller, CommandBody::CreateBroker { id, namespace, name, settings, keys }).await?;
+        let command = |state: &State| {
+            let namespace = caller.namespace(state, namespace)?.id;
+            Ok(CommandBody::CreateBroker { id, namespace, name, settings, keys })
+        };
+        let (index, created) = self.write(caller, command).await?;
         let Some(Created::Broker(id)) = created else { return Ok(Reply::Done) };
         Ok(Reply::Broker(self.view(self.see(index).await?.as_ref(), id)?))
     }
@@ -97,8 +95,25 @@ impl Service {
         Ok(Reply::Issued(issue(&state, &self.0.sealer, id, clients, expiration, now, self.0.rng.as_ref())?))
     }
 
-    async fn resolve(&self, caller: Caller, broker: &BrokerRef) -> Result<BrokerId, ApiError> {
-        Ok(caller.broker(self.read().await?.as_ref(), broker)?.1.id)
+    async fn update_broker(&self, caller: Caller, target: &BrokerRef, patch: BrokerPatch) -> Result<Reply, ApiError> {
+        let restricts = patch.may_restrict();
+        let mut updated = None;
+        let command = |state: &State| {
+            let id = caller.broker(state, target)?.1.id;
+            updated = Some(id);
+            Ok(CommandBody::UpdateBroker { id, patch })
+        };
+        let (index, _) = self.write(caller, command).await?;
+        if restricts {
+            self.everywhere(index).await?;
+        }
+        let state = self.see(index).await?;
+        let id = match updated {
+            Some(id) => id,
+            // A retry: the outcome of the first try does not name the broker.
+            None => caller.broker(&state, target).map_err(|_| broker_gone())?.1.id,
+        };
+        Ok(Reply::Broker(self.view(&state, id)?))
     }
 
     fn view(&self, state: &State, id: BrokerId) -> Result<BrokerView, ApiError> {

@@ -48,7 +48,7 @@ impl Service {
         let expires = UnixMillis(self.0.clock.wall().0 + seconds * 1000);
         let token = JoinToken::generate(ca, expires, self.0.rng.as_ref());
         let hash = token.secret_hash();
-        let (index, _) = self.write(caller, CommandBody::AddJoinToken { hash, expires, uses }).await?;
+        let (index, _) = self.write(caller, |_| Ok(CommandBody::AddJoinToken { hash, expires, uses })).await?;
         if caller.request.is_some() && !self.see(index).await?.join_tokens().any(|(known, _)| *known == hash) {
             return Err(made_before("join token", "make another"));
         }

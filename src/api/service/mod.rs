@@ -4,6 +4,7 @@
 mod brokers;
 mod cluster;
 mod namespaces;
+mod request;
 mod tokens;
 
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use rookery_cluster::clock::SharedClock;
 use rookery_cluster::consensus::{BoxFuture, GroupStatus};
 use rookery_cluster::ids::{AccountId, BrokerId, GroupId, LogIndex, NodeId, RequestId};
 use rookery_cluster::membership::Member;
-use rookery_cluster::metadata::{Broker, CommandBody, Created, Metadata, Namespace, Outcome, Scope, State};
+use rookery_cluster::metadata::{Broker, CommandBody, Created, Metadata, Namespace, Scope, State};
 use rookery_cluster::rng::SharedRng;
 
 use super::action::{Action, BrokerRef, Target};
@@ -22,9 +23,9 @@ use crate::auth::{Sealer, TokenDenied, check_api_token};
 
 /// Waits until a committed change is in force on every live node (P2).
 pub trait Everywhere: Send + Sync + 'static {
-    /// Resolves when every live node acts by the metadata of `index`, or its lease is over; an error says which
-    /// nodes did neither in time. The change is committed either way.
-    fn everywhere(&self, index: LogIndex) -> BoxFuture<'_, Result<(), String>>;
+    /// Resolves when every live node acts by the metadata of `index`, or its lease is over; an error names the
+    /// nodes that did neither in time. The change is committed either way.
+    fn everywhere(&self, index: LogIndex) -> BoxFuture<'_, Result<(), Vec<NodeId>>>;
 }
 
 /// The cluster as this node sees it.
@@ -78,7 +79,7 @@ pub struct Service(Arc<Tools>);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Caller {
     scope: Scope,
-    /// Makes a write idempotent, if the caller said so.
+    /// Makes a write idempotent, if the caller said so; see [`request::bound`].
     request: Option<RequestId>,
 }
 
@@ -92,14 +93,16 @@ impl Service {
     /// the outcome of the first try.
     ///
     /// # Errors
-    /// See [`ApiErrorKind`]: only one of them leaves open whether something was changed.
+    /// See [`ApiErrorKind`], which says what became of state.
     pub async fn run(
         &self,
         token: Option<&str>,
         request: Option<RequestId>,
         action: Action,
     ) -> Result<Reply, ApiError> {
-        let caller = Caller { scope: self.authenticate(token).await?, request };
+        let scope = self.authenticate(token).await?;
+        let request = request.zip(action.write_kind()).map(|(asked, kind)| request::bound(scope, kind, asked));
+        let caller = Caller { scope, request };
         match action {
             Action::CreateNamespace { .. }
             | Action::ListNamespaces { .. }
@@ -125,21 +128,45 @@ impl Service {
         checked.map(|token| token.scope).map_err(|why| denied(&why.to_string()))
     }
 
-    /// Writes. The index is where everything that led to the outcome is applied.
-    async fn write(&self, caller: Caller, body: CommandBody) -> Result<(LogIndex, Option<Created>), ApiError> {
-        let (index, outcome): (_, Outcome) = match caller.request {
-            Some(request) => self.0.metadata.propose_as(request, body).await?,
-            None => self.0.metadata.propose(body).await?,
+    /// Writes what `command` makes of a state, unless this request was carried out before: then its outcome is
+    /// that of the first try, whatever became since of the things that it names. The index is where everything
+    /// that led to the outcome is applied.
+    async fn write(
+        &self,
+        caller: Caller,
+        command: impl FnOnce(&State) -> Result<CommandBody, ApiError>,
+    ) -> Result<(LogIndex, Option<Created>), ApiError> {
+        // One state for both: a first try that is applied in between is found by its request when this one is.
+        let state = self.read().await?;
+        let metadata = &self.0.metadata;
+        let (index, outcome) = match caller.request {
+            None => metadata.propose(command(&state)?).await?,
+            Some(request) => match state.outcome_of(request) {
+                Some(outcome) => (state.applied(), outcome.clone()),
+                None => metadata.propose_as(request, command(&state)?).await?,
+            },
         };
         Ok((index, outcome.into_result()?))
     }
 
     /// Writes something that may forbid what was allowed, and waits until every node acts by it (P2).
-    async fn restrict(&self, caller: Caller, body: CommandBody) -> Result<Arc<State>, ApiError> {
-        let (index, _) = self.write(caller, body).await?;
-        let waited = self.0.everywhere.everywhere(index).await;
-        waited.map_err(|why| ApiError::new(ApiErrorKind::Unknown, why))?;
-        self.see(index).await
+    async fn restrict(
+        &self,
+        caller: Caller,
+        command: impl FnOnce(&State) -> Result<CommandBody, ApiError>,
+    ) -> Result<Reply, ApiError> {
+        let (index, _) = self.write(caller, command).await?;
+        self.everywhere(index).await?;
+        Ok(Reply::Done)
+    }
+
+    async fn everywhere(&self, index: LogIndex) -> Result<(), ApiError> {
+        self.0.everywhere.everywhere(index).await.map_err(|missing| {
+            let ids: Vec<_> = missing.iter().map(ToString::to_string).collect();
+            let (nodes, have) = if ids.len() == 1 { ("node", "has") } else { ("nodes", "have") };
+            let message = format!("committed, but {nodes} {} {have} not confirmed", ids.join(", "));
+            ApiError::new(ApiErrorKind::NotEverywhere, message)
+        })
     }
 
     /// A state that holds the write at `index`.
@@ -215,9 +242,13 @@ impl Caller {
 
 /// The broker with this id and its namespace.
 fn broker_by_id(state: &State, id: BrokerId) -> Result<(&Arc<Namespace>, &Arc<Broker>), ApiError> {
-    let gone = || ApiError::not_found("the broker was deleted meanwhile");
-    let broker = state.broker(id).ok_or_else(gone)?;
-    Ok((state.namespace(broker.namespace).ok_or_else(gone)?, broker))
+    let broker = state.broker(id).ok_or_else(broker_gone)?;
+    Ok((state.namespace(broker.namespace).ok_or_else(broker_gone)?, broker))
+}
+
+/// The write was made, but what it was about cannot be shown.
+fn broker_gone() -> ApiError {
+    ApiError::not_found("the broker was deleted meanwhile")
 }
 
 /// An action that came to the wrong part of the service.

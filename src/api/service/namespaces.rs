@@ -1,7 +1,7 @@
 //! Actions on namespaces.
 
 use rookery_cluster::ids::NamespaceId;
-use rookery_cluster::metadata::{CommandBody, Created, DEFAULT_MAX_BROKERS, Namespace};
+use rookery_cluster::metadata::{CommandBody, Created, DEFAULT_MAX_BROKERS, Namespace, State};
 
 use super::{Caller, Service, misrouted};
 use crate::api::action::Action;
@@ -12,14 +12,12 @@ impl Service {
     pub(super) async fn namespaces(&self, caller: Caller, action: Action) -> Result<Reply, ApiError> {
         match action {
             Action::CreateNamespace { name, description, account } => {
-                let account = match caller.account(&self.0.metadata.view(), account) {
-                    Ok(account) => account,
-                    Err(_) => caller.account(self.read().await?.as_ref(), account)?,
-                };
                 let id = NamespaceId(self.0.rng.u128());
-                let max_brokers = DEFAULT_MAX_BROKERS;
-                let body = CommandBody::CreateNamespace { id, account, name, description, max_brokers };
-                let (index, created) = self.write(caller, body).await?;
+                let command = |state: &State| {
+                    let (account, max_brokers) = (caller.account(state, account)?, DEFAULT_MAX_BROKERS);
+                    Ok(CommandBody::CreateNamespace { id, account, name, description, max_brokers })
+                };
+                let (index, created) = self.write(caller, command).await?;
                 // A retry's outcome is that of the first try, whose id was another.
                 let Some(Created::Namespace(id)) = created else { return Ok(Reply::Done) };
                 let state = self.see(index).await?;
@@ -40,8 +38,8 @@ impl Service {
                 Ok(Reply::Namespace(view(caller.namespace(self.read().await?.as_ref(), &namespace)?)))
             }
             Action::DeleteNamespace { namespace } => {
-                let id = caller.namespace(self.read().await?.as_ref(), &namespace)?.id;
-                self.write(caller, CommandBody::DeleteNamespace { id }).await?;
+                let id = |state: &State| Ok::<_, ApiError>(caller.namespace(state, &namespace)?.id);
+                self.write(caller, |state| Ok(CommandBody::DeleteNamespace { id: id(state)? })).await?;
                 Ok(Reply::Done)
             }
             other => Err(misrouted(&other)),

@@ -23,9 +23,8 @@ impl Service {
                 Ok(Reply::Tokens(list))
             }
             Action::RevokeToken { token } => {
-                let id = caller.token(self.read().await?.as_ref(), &token)?;
-                self.restrict(caller, CommandBody::RevokeToken { id }).await?;
-                Ok(Reply::Done)
+                let command = |state: &State| Ok(CommandBody::RevokeToken { id: caller.token(state, &token)? });
+                self.restrict(caller, command).await
             }
             other => Err(misrouted(&other)),
         }
@@ -48,7 +47,7 @@ impl Service {
         };
         let new = new_api_token(self.0.rng.as_ref());
         let body = CommandBody::CreateToken { id: new.id, hash: new.hash, name, scope, expires };
-        let (index, created) = self.write(caller, body).await?;
+        let (index, created) = self.write(caller, |_| Ok(body)).await?;
         if created != Some(Created::Token(new.id)) {
             return Err(made_before("API token", "list the API tokens, revoke it and make another"));
         }
