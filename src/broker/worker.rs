@@ -310,6 +310,8 @@ fn sweep(shared: &Rc<Shared>, mail: &mut Vec<Mail>) -> Option<crate::mqtt::codec
     let mut accepted: BTreeMap<WorkerId, u64> = BTreeMap::new();
     let mut stop = None;
     for item in mail.drain(..) {
+        // However much there is, each piece done proves that the worker lives (R4).
+        shared.config.progress.fetch_add(1, Ordering::Relaxed);
         match item {
             Mail::Cluster(event) => on_cluster(shared, event),
             Mail::Adopt { mut incoming, from, server_name, transport } => {

@@ -42,6 +42,8 @@ pub(super) struct Conn {
     pub dirty: bool,
     /// A destination without credit that this connection publishes to (R10).
     pub blocked_on: Option<DestIndex>,
+    /// Its claim goes back when it is flushed, or gone.
+    pub releasing: Option<Nonce>,
     pub phase: Phase,
 }
 
@@ -94,8 +96,9 @@ pub(super) struct Recent {
 #[derive(Debug)]
 pub(super) struct PendingSuback {
     pub packet_id: crate::mqtt::codec::PacketId,
+    /// One for each filter; final for those that no barrier holds back.
     pub reasons: Vec<ReasonCode>,
-    pub filters: Vec<Option<Arc<str>>>,
+    /// How many barriers do.
     pub waiting: usize,
 }
 
@@ -117,6 +120,7 @@ impl Conn {
             out: Outbound::default(),
             dirty: false,
             blocked_on: None,
+            releasing: None,
             phase: Phase::Greeting,
         }
     }
@@ -125,8 +129,19 @@ impl Conn {
     pub fn wants_read(&self, interest_complete: bool) -> bool {
         match &self.phase {
             Phase::Greeting => true,
-            Phase::Active(_) => interest_complete && self.blocked_on.is_none(),
+            Phase::Active(active) => {
+                let waits = self.blocked_on.is_some() || active.session.paused();
+                interest_complete && !waits && active.subacks.len() < PENDING_SUBACKS
+            }
             Phase::Authenticating(_) | Phase::Claiming(_) | Phase::Closing => false,
+        }
+    }
+
+    /// Whether what it sends makes more to be sent than it reads: then it is read no further.
+    pub fn drowns_in_replies(&self) -> bool {
+        match &self.phase {
+            Phase::Active(active) => self.out.len() >= active.admitted.settings.outbound_bytes + REPLY_BYTES,
+            _ => false,
         }
     }
 
@@ -138,6 +153,11 @@ impl Conn {
         }
     }
 }
+
+/// SUBSCRIBEs of one connection that may wait for their barriers: each may name as many filters as fit into a packet.
+pub(super) const PENDING_SUBACKS: usize = 8;
+/// Bytes of answers that may wait for a client, above what waits of messages: a full turn of them.
+const REPLY_BYTES: usize = 1 << 20;
 
 /// Largest CONNECT, bytes: a token (4,096), a user name, a client ID and a will with a payload of 64 KiB.
 pub(super) const MAX_CONNECT: usize = 128 << 10;

@@ -40,8 +40,13 @@ impl Core {
         }
     }
 
-    /// Goes on with what a connection sent while it waited.
+    /// Goes on with what a connection sent while it waited. It could not be heard until now.
     fn resume(&mut self, now: Moment, key: ConnKey, out: &mut Vec<Effect>) {
+        if let Some(conn) = get(&mut self.conns, key)
+            && let Phase::Active(active) = &mut conn.phase
+        {
+            active.session.heard(now);
+        }
         self.mark_dirty(key);
         self.on_read(now, key, &[], out);
     }
@@ -107,6 +112,10 @@ impl Core {
         let Packet::Connect(connect) = decode(None, Sender::Client, first, body)? else {
             return Err(Fault::Silent("the first packet is not a connect"));
         };
+        if self.lapsed {
+            let ending = Ending::with(ReasonCode::SERVER_UNAVAILABLE, "this node has no lease");
+            return Err(Fault::Refuse(ending, connect.version));
+        }
         let Some(conn) = get(&mut self.conns, key) else { return Ok(()) };
         if let Err(ending) = connect::check_unauthenticated(&connect) {
             return Err(Fault::Refuse(ending, connect.version));
@@ -164,6 +173,8 @@ impl Core {
             }
             ClaimEvent::Revoked { broker, client, nonce, epoch } => match self.claims.get(&nonce).copied() {
                 Some(key) if self.serves(key) => self.taken_over(key, out),
+                // Its 0x8E is on its way, and the claim goes back right after (P3).
+                Some(key) if self.releases(key, nonce) => {}
                 // Not granted yet, or long gone: there is nothing to end.
                 _ => out.push(Effect::Release { broker, client, epoch, nonce, after: None }),
             },
@@ -173,6 +184,10 @@ impl Core {
 
     fn serves(&mut self, key: ConnKey) -> bool {
         get(&mut self.conns, key).is_some_and(|conn| matches!(conn.phase, Phase::Active(_)))
+    }
+
+    fn releases(&mut self, key: ConnKey, nonce: Nonce) -> bool {
+        get(&mut self.conns, key).is_some_and(|conn| conn.releasing == Some(nonce))
     }
 
     /// The claim of the connection `nonce` is granted; whether that connection is still there to use it.
@@ -251,8 +266,17 @@ impl Core {
     /// Ends a served connection: DISCONNECT for MQTT 5, then close; its claim is given back after the flush.
     pub(super) fn end(&mut self, key: ConnKey, ending: Ending, out: &mut Vec<Effect>) {
         let Some(conn) = get(&mut self.conns, key) else { return };
-        if matches!(conn.phase, Phase::Closing) {
-            return;
+        match &conn.phase {
+            Phase::Closing => return,
+            Phase::Authenticating(connect) => {
+                let version = connect.version;
+                return self.refuse(key, for_connack(ending), version, out);
+            }
+            Phase::Claiming(claiming) => {
+                let version = claiming.connect.version;
+                return self.refuse(key, for_connack(ending), version, out);
+            }
+            Phase::Greeting | Phase::Active(_) => {}
         }
         if let Phase::Active(active) = &conn.phase {
             let version = active.session.version;
@@ -262,6 +286,10 @@ impl Core {
             }
             *self.stats.disconnects_sent.entry(ending.reason.value()).or_default() += 1;
         }
+        self.close(key, out);
+    }
+
+    fn close(&mut self, key: ConnKey, out: &mut Vec<Effect>) {
         self.retire(key, true, out);
         self.mark_dirty(key);
         out.push(Effect::Close { conn: key });
@@ -289,7 +317,7 @@ impl Core {
         tracing::debug!(from = %conn.from, reason = %ending.reason, what = ending.what, "connect refused");
         send(conn, version, &connect::refusal(ending.reason));
         *self.stats.clients_refused.entry(ending.reason.value()).or_default() += 1;
-        self.end(key, ending, out);
+        self.close(key, out);
     }
 
     /// Takes a connection's session out of everything and gives its claim back.
@@ -303,7 +331,11 @@ impl Core {
                 out.push(Effect::Abandon { broker, client, nonce: claiming.nonce });
             }
             Phase::Active(active) => {
-                self.claims.remove(&active.nonce);
+                if flush_first {
+                    conn.releasing = Some(active.nonce);
+                } else {
+                    self.claims.remove(&active.nonce);
+                }
                 self.forget_subscriptions(key, &active, out);
                 let (broker, client): (BrokerId, ClientId) = (active.admitted.broker, active.admitted.client.clone());
                 let (epoch, nonce) = (active.epoch, active.nonce);
@@ -320,14 +352,17 @@ impl Core {
 
     pub(super) fn on_closed(&mut self, key: ConnKey, out: &mut Vec<Effect>) {
         self.retire(key, false, out);
-        if get(&mut self.conns, key).is_some() {
+        if let Some(conn) = get(&mut self.conns, key) {
+            if let Some(nonce) = conn.releasing {
+                self.claims.remove(&nonce);
+            }
             self.conns.remove(key.index as usize);
         }
     }
 
-    /// Ends every connection.
-    pub(super) fn close_all(&mut self, reason: ReasonCode, out: &mut Vec<Effect>) {
-        let keys: Vec<ConnKey> = self.conns.iter().map(|(_, conn)| conn.key).collect();
+    /// Ends the connections of which `which` is true.
+    pub(super) fn close_where(&mut self, which: impl Fn(&Conn) -> bool, reason: ReasonCode, out: &mut Vec<Effect>) {
+        let keys: Vec<ConnKey> = self.conns.iter().filter(|(_, conn)| which(conn)).map(|(_, conn)| conn.key).collect();
         for key in keys {
             self.end(key, Ending::with(reason, "the node stops serving"), out);
         }
@@ -381,6 +416,14 @@ pub(super) fn send(conn: &mut Conn, version: Version, packet: &Packet) {
     let sent = conn.out.write(|to| encode(packet, version, to).map(|_| ()));
     if let Err(error) = sent {
         tracing::error!(%error, "a packet of our own does not encode");
+    }
+}
+
+/// The ending as CONNACK may say it (MQTT 5 §3.2.2.2).
+fn for_connack(ending: Ending) -> Ending {
+    match ending.reason {
+        ReasonCode::USE_ANOTHER_SERVER | ReasonCode::SERVER_UNAVAILABLE => ending,
+        _ => Ending { reason: ReasonCode::SERVER_UNAVAILABLE, ..ending },
     }
 }
 

@@ -7,7 +7,7 @@ use rookery_cluster::handle::{Holder, InterestChange};
 use rookery_cluster::ids::BrokerId;
 use rookery_cluster::topics::validate_filter;
 
-use super::conn::{Active, PendingSuback, Phase};
+use super::conn::{Active, PENDING_SUBACKS, PendingSuback, Phase};
 use super::connect::{Fault, send};
 use super::room::{Interest, Options, Room};
 use super::{ConnKey, Core, Effect, get};
@@ -21,7 +21,16 @@ use crate::mqtt::session::Ending;
 pub(super) struct Barrier {
     broker: BrokerId,
     filter: Arc<str>,
-    waiters: Vec<(ConnKey, PacketId)>,
+    waiters: Vec<Waiter>,
+}
+
+/// One filter of a SUBSCRIBE.
+#[derive(Clone, Copy, Debug)]
+struct Waiter {
+    conn: ConnKey,
+    packet_id: PacketId,
+    /// Its place in the packet.
+    slot: usize,
 }
 
 impl Core {
@@ -54,16 +63,14 @@ impl Core {
         if active.subacks.iter().any(|pending| pending.packet_id == packet_id) {
             return Err(Ending::with(ReasonCode::PACKET_ID_IN_USE, "subscribe with an identifier in use").into());
         }
-        let mut pending = PendingSuback { packet_id, reasons: Vec::new(), filters: Vec::new(), waiting: 0 };
-        for wanted in &subscribe.filters {
+        let mut pending = PendingSuback { packet_id, reasons: Vec::new(), waiting: 0 };
+        for (slot, wanted) in subscribe.filters.iter().enumerate() {
             let (reason, barrier) = self.subscribe_one(key, wanted, subscribe.subscription_id, out);
             pending.reasons.push(reason);
-            pending.filters.push(barrier.and_then(|token| {
-                let barrier = self.barriers.get_mut(&token)?;
-                barrier.waiters.push((key, packet_id));
+            if let Some(barrier) = barrier.and_then(|token| self.barriers.get_mut(&token)) {
+                barrier.waiters.push(Waiter { conn: key, packet_id, slot });
                 pending.waiting += 1;
-                Some(barrier.filter.clone())
-            }));
+            }
         }
         self.suback_if_due(key, pending);
         Ok(())
@@ -84,7 +91,8 @@ impl Core {
             Ok(parsed) if parsed.share.is_some() => return (ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED, None),
             Ok(_) => {}
         }
-        if active.filters.len() >= active.admitted.settings.max_subscriptions {
+        let known = active.filters.contains(wanted.filter.as_str());
+        if !known && active.filters.len() >= active.admitted.settings.max_subscriptions {
             return (ReasonCode::QUOTA_EXCEEDED, None);
         }
         let qos = wanted.qos.min(QoS::AtLeastOnce);
@@ -129,23 +137,21 @@ impl Core {
             self.stats.barrier_timeouts += 1;
             tracing::warn!(broker = %barrier.broker, "not every live node confirmed a subscription in time");
         }
-        for (key, packet_id) in barrier.waiters {
-            self.barrier_passed(key, packet_id, &barrier.filter, seen, out);
+        for waiter in barrier.waiters {
+            self.barrier_passed(waiter, &barrier.filter, seen, out);
         }
     }
 
-    fn barrier_passed(&mut self, key: ConnKey, packet_id: PacketId, filter: &str, seen: bool, out: &mut Vec<Effect>) {
+    fn barrier_passed(&mut self, waiter: Waiter, filter: &str, seen: bool, out: &mut Vec<Effect>) {
+        let Waiter { conn: key, packet_id, slot } = waiter;
         let Some(conn) = get(&mut self.conns, key) else { return };
         let Phase::Active(active) = &mut conn.phase else { return };
         let Some(at) = active.subacks.iter().position(|pending| pending.packet_id == packet_id) else { return };
+        let full = active.subacks.len() >= PENDING_SUBACKS;
         let pending = &mut active.subacks[at];
-        let waiting_for = pending.filters.iter_mut().zip(&mut pending.reasons);
-        for (slot, reason) in waiting_for.filter(|(slot, _)| slot.as_deref() == Some(filter)) {
-            *slot = None;
-            pending.waiting -= 1;
-            if !seen {
-                *reason = ReasonCode::IMPLEMENTATION_SPECIFIC;
-            }
+        pending.waiting -= 1;
+        if !seen {
+            pending.reasons[slot] = ReasonCode::IMPLEMENTATION_SPECIFIC;
         }
         let due = (pending.waiting == 0).then(|| active.subacks.swap_remove(at));
         if !seen {
@@ -153,6 +159,9 @@ impl Core {
         }
         if let Some(due) = due {
             self.suback_if_due(key, due);
+            if full {
+                self.resumable.push(key);
+            }
         }
     }
 

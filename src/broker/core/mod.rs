@@ -189,6 +189,8 @@ pub struct Core {
     /// Connections that may be read from again, with what they sent meanwhile.
     resumable: Vec<ConnKey>,
     interest_complete: bool,
+    /// Whether this node may not serve (R1), as of this step.
+    lapsed: bool,
     next_tick: Moment,
     /// Counters.
     pub stats: Stats,
@@ -215,6 +217,7 @@ impl Core {
             dirty: Vec::new(),
             resumable: Vec::new(),
             interest_complete: false,
+            lapsed: false,
             next_tick: Moment::default(),
             stats: Stats::default(),
         }
@@ -238,9 +241,11 @@ impl Core {
 
     /// Performs one input; what must be done is appended to `out`.
     pub fn step(&mut self, now: Moment, input: Input<'_>, view: &dyn View, out: &mut Vec<Effect>) {
-        if now >= view.serving_until() && !self.conns.is_empty() {
-            // Whoever holds the claims next may be serving already: nothing more is read or acknowledged.
-            self.close_all(ReasonCode::USE_ANOTHER_SERVER, out);
+        self.lapsed = now >= view.serving_until();
+        if self.lapsed && !self.conns.is_empty() {
+            // Whoever holds the claims next may be serving already: nothing more is read or acknowledged. Who has not
+            // sent its CONNECT yet is still to be told (P13).
+            self.close_where(|conn| !matches!(conn.phase, Phase::Greeting), ReasonCode::USE_ANOTHER_SERVER, out);
         }
         match input {
             Input::Read { conn, bytes } => self.on_read(now, conn, bytes, out),
@@ -257,7 +262,7 @@ impl Core {
             Input::InterestComplete => self.on_interest_complete(),
             Input::Recheck { broker } => self.on_recheck(broker, view, out),
             Input::Reconfigured { broker, settings } => self.on_reconfigured(broker, &settings),
-            Input::CloseAll { reason } => self.close_all(reason, out),
+            Input::CloseAll { reason } => self.close_where(|_| true, reason, out),
             Input::Tick => self.on_tick(now, view, out),
         }
         self.resume_all(now, out);
@@ -308,7 +313,7 @@ impl Core {
     pub fn wants_read(&self, key: ConnKey) -> bool {
         self.conns
             .get(key.index as usize)
-            .is_some_and(|conn| conn.key == key && conn.wants_read(self.interest_complete))
+            .is_some_and(|c| c.key == key && c.wants_read(self.interest_complete) && !c.drowns_in_replies())
     }
 
     /// Whether the connection ends once its output is written.

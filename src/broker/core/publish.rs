@@ -12,6 +12,9 @@ use super::{ConnKey, Core, DropReason, Effect, get};
 use crate::mqtt::codec::{Packet, PacketId, QoS, ReasonCode, Sender, Version, decode_publish};
 use crate::mqtt::session::{Delivery, Ending, Message};
 
+/// A connection remembers no larger match than this: it keeps it alive, and there may be as many as connections.
+const RECENT_LOCALS: usize = 16;
+
 impl Core {
     /// The pipeline: decode, limits, match, deliver here, hand to others, acknowledge.
     pub(super) fn on_publish(
@@ -135,6 +138,7 @@ impl Core {
         let Some(conn) = get(&mut self.conns, key) else { return };
         let Phase::Active(active) = &mut conn.phase else { return };
         let version = active.session.version;
+        let paused = active.session.paused();
         let mut any = false;
         while let Some((packet_id, reason)) = active.session.acks.pop_due() {
             conn.out.write(|to| puback(to, version, packet_id, reason));
@@ -142,6 +146,9 @@ impl Core {
         }
         if any {
             self.mark_dirty(key);
+            if paused {
+                self.resumable.push(key);
+            }
         }
     }
 
@@ -193,6 +200,10 @@ fn recent_matches(active: &mut Active, room: &mut Room, topic: &str) -> Rc<Match
         return recent.matches.clone();
     }
     let matches = room.matches(topic);
+    if matches.locals.len() > RECENT_LOCALS {
+        active.recent = None;
+        return matches;
+    }
     active.recent = Some(Recent { topic: topic.into(), generation: room.generation(), matches: matches.clone() });
     matches
 }

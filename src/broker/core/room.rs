@@ -12,6 +12,11 @@ use crate::mqtt::codec::QoS;
 
 /// Topics whose matches are remembered. When full, the memory is emptied: hot topics come back at once.
 const REMEMBERED_TOPICS: usize = 16_384;
+/// About how many bytes they may take, with their names and matches: one client names topics of 64 KiB, or has all of
+/// them match all others' `#`.
+const REMEMBERED_BYTES: usize = 16 << 20;
+/// A match of more bytes is not remembered: delivering to so many costs more than finding them.
+const REMEMBERED_MATCH_BYTES: usize = 1 << 20;
 
 /// Index of a destination in the core's table.
 pub type DestIndex = u16;
@@ -62,6 +67,13 @@ pub struct Matches {
     pub remotes: Vec<DestIndex>,
 }
 
+impl Matches {
+    /// About what it takes, bytes.
+    fn bytes(&self) -> usize {
+        size_of_val(&*self.locals) + size_of_val(&*self.remotes)
+    }
+}
+
 /// Interest of this worker's own connections in one filter.
 #[derive(Debug, Default)]
 struct Held {
@@ -89,6 +101,7 @@ pub struct Room {
     index: Index<Subscriber, Options>,
     held: BTreeMap<Arc<str>, Held>,
     remembered: HashMap<Box<str>, Rc<Matches>, Seeded>,
+    remembered_bytes: usize,
     /// Rises with every change of the index: a match remembered elsewhere is valid for one generation.
     generation: u64,
     /// Connections of this worker that the broker has.
@@ -107,6 +120,7 @@ impl Room {
             index: Index::new(seed),
             held: BTreeMap::new(),
             remembered: HashMap::with_hasher(Seeded::new(seed)),
+            remembered_bytes: 0,
             generation: 0,
             conns: 0,
             buffered: 0,
@@ -135,11 +149,21 @@ impl Room {
             return known.clone();
         }
         let found = Rc::new(self.find(topic));
-        if self.remembered.len() >= REMEMBERED_TOPICS {
-            self.remembered.clear();
+        let bytes = topic.len() + found.bytes();
+        if bytes > REMEMBERED_MATCH_BYTES {
+            return found;
+        }
+        if self.remembered.len() >= REMEMBERED_TOPICS || self.remembered_bytes + bytes > REMEMBERED_BYTES {
+            self.forget_matches();
         }
         self.remembered.insert(topic.into(), found.clone());
+        self.remembered_bytes += bytes;
         found
+    }
+
+    fn forget_matches(&mut self) {
+        self.remembered.clear();
+        self.remembered_bytes = 0;
     }
 
     fn find(&self, topic: &str) -> Matches {
@@ -173,7 +197,7 @@ impl Room {
 
     fn changed(&mut self) {
         self.generation += 1;
-        self.remembered.clear();
+        self.forget_matches();
     }
 
     /// Adds or replaces a connection's subscription. `new_barrier` is used if the others must be told.
@@ -288,6 +312,23 @@ mod tests {
         assert_eq!(r.unsubscribe(B, "x"), (true, true));
         assert_eq!(r.subscribe(B, &f, options(QoS::AtMostOnce), 4), Interest::New(4));
         assert!(r.matches("y").locals.is_empty());
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut r = room();
+        for index in 0..100 {
+            let conn = ConnKey { index, generation: 1 };
+            r.subscribe(conn, &"#".into(), options(QoS::AtMostOnce), 1);
+        }
+        let long = "x".repeat(60_000);
+        for n in 0..1500 {
+            assert_eq!(r.matches(&n.to_string()).locals.len(), 100);
+            r.matches(&format!("{long}{}", n % 1000));
+            let topics: usize = r.remembered.keys().map(|topic| topic.len()).sum();
+            let held: usize = r.remembered.values().map(|found| found.bytes()).sum();
+            assert!(topics + held <= REMEMBERED_BYTES);
+        }
     }
 
     #[test]

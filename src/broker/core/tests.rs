@@ -300,7 +300,9 @@ fn p3_takeover_says_0x8e_before_the_claim_is_given_back() {
         let told = if version == Version::V5 { vec![disconnect(ReasonCode::SESSION_TAKEN_OVER)] } else { vec![] };
         assert_eq!(w.sent(a, version), told);
         assert!(w.core.closing(a));
-        // It comes again until the shard knows (R4): unknown by now, so it is answered at once.
+        // It comes again until the shard knows (R4). While 0x8E waits for the socket, so does the claim.
+        assert_eq!(w.step(Input::Claim(event.clone())), []);
+        w.step(Input::Closed { conn: a });
         let again = w.step(Input::Claim(event));
         assert_eq!(again, [Effect::Release { broker: B, client: "a".into(), epoch: Epoch(1), nonce, after: None }]);
     }
@@ -356,6 +358,120 @@ fn the_end_of_the_lease_ends_every_connection_before_anything_is_read() {
     w.publish(p, "t", Some(1));
     assert_eq!(w.sent(a, Version::V5), [disconnect(ReasonCode::USE_ANOTHER_SERVER)]);
     assert_eq!(w.sent(p, Version::V5), [disconnect(ReasonCode::USE_ANOTHER_SERVER)]);
+}
+
+#[test]
+fn p13_without_a_lease_a_connect_is_refused_with_a_reason() {
+    let mut w = World::new();
+    let (waiting, nonce) = w.claiming(Version::V5, "w");
+    w.serving_until = w.now;
+    let effects = w.step(Input::Tick);
+    assert!(effects.contains(&Effect::Abandon { broker: B, client: "w".into(), nonce }), "{effects:?}");
+    let refused = |w: &mut World, conn| match &w.sent(conn, Version::V5)[..] {
+        [Packet::Connack(c)] => c.reason,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(&mut w, waiting), ReasonCode::USE_ANOTHER_SERVER);
+    let late = w.open();
+    let effects = w.packet(late, Version::V5, &Packet::Connect(Box::new(Connect::new(Version::V5, "l"))));
+    assert_eq!(effects, [Effect::Close { conn: late }]);
+    assert_eq!(refused(&mut w, late), ReasonCode::SERVER_UNAVAILABLE);
+}
+
+#[test]
+fn a_3_1_1_client_with_many_unacknowledged_publishes_waits() {
+    let mut w = World::new();
+    w.peer_wants("r");
+    let (p, _) = w.connect(Version::V311, "p");
+    let publish =
+        |n| Publish { topic: "r".into(), qos: QoS::AtLeastOnce, packet_id: Some(id(n)), ..Publish::default() };
+    let most = Settings::default().receive_maximum;
+    for n in 1..=most + 3 {
+        w.packet(p, Version::V311, &Packet::Publish(Box::new(publish(n))));
+    }
+    assert!(!w.core.wants_read(p) && !w.core.closing(p));
+    let sent = w.flush().len() as u64;
+    w.step(Input::Accepted { from: PEER, through: sent });
+    assert_eq!(w.sent(p, Version::V311).len(), usize::from(most));
+    assert!(w.core.wants_read(p));
+    assert_eq!(w.flush().len(), 1, "the rest goes on");
+}
+
+#[test]
+fn p12_who_does_not_read_its_answers_is_read_no_further() {
+    let mut w = World::new();
+    let (a, _) = w.connect(Version::V5, "a");
+    let pings = [0xc0, 0].repeat(64 << 10);
+    let turns = (0..1000).take_while(|_| {
+        w.step(Input::Read { conn: a, bytes: &pings });
+        w.core.wants_read(a)
+    });
+    assert!(turns.count() < 100);
+    w.sent(a, Version::V5);
+    assert!(w.core.wants_read(a));
+}
+
+#[test]
+fn p12_subscribes_that_wait_for_their_barriers_are_bounded() {
+    let mut w = World::new();
+    let (a, _) = w.connect(Version::V5, "a");
+    let mut tokens = Vec::new();
+    for n in 1..100 {
+        let filters = vec![SubscribeFilter::new(format!("f/{n}"), QoS::AtMostOnce)];
+        let subscribe = Subscribe { packet_id: id(n), filters, subscription_id: None, user_properties: Vec::new() };
+        tokens.extend(w.packet(a, Version::V5, &Packet::Subscribe(subscribe)));
+    }
+    assert!(tokens.len() < 20 && !w.core.wants_read(a));
+    let mut answered = 0;
+    while let Some(Effect::Subscribe { token, .. }) = tokens.pop() {
+        tokens.extend(w.step(Input::Barrier { token, seen: true }));
+        answered += w.sent(a, Version::V5).len();
+    }
+    assert_eq!(answered, 99);
+}
+
+#[test]
+fn a_client_at_its_limit_may_change_a_subscription() {
+    let mut w = World::new();
+    let (a, nonce) = w.claiming(Version::V5, "a");
+    w.grant("a", nonce, 1);
+    let settings = Settings { max_subscriptions: 1, ..Settings::default() };
+    w.step(Input::Reconfigured { broker: B, settings: Arc::new(settings) });
+    w.sent(a, Version::V5);
+    let answer = |w: &mut World, filter: &str, qos| {
+        if let [Effect::Subscribe { token, .. }] = w.subscribe(a, filter, qos)[..] {
+            w.step(Input::Barrier { token, seen: true });
+        }
+        match &w.sent(a, Version::V5)[..] {
+            [Packet::Suback(suback)] => suback.reasons.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(answer(&mut w, "x", QoS::AtMostOnce), [ReasonCode::SUCCESS]);
+    assert_eq!(answer(&mut w, "x", QoS::AtLeastOnce), [ReasonCode::GRANTED_QOS_1]);
+    assert_eq!(answer(&mut w, "y", QoS::AtMostOnce), [ReasonCode::QUOTA_EXCEEDED]);
+}
+
+#[test]
+fn a_paused_publisher_is_not_taken_for_silent() {
+    let mut w = World::new();
+    w.peer_wants("r");
+    let conn = w.open();
+    let connect = Connect { keep_alive: 1, ..Connect::new(Version::V5, "p") };
+    w.packet(conn, Version::V5, &Packet::Connect(Box::new(connect)));
+    let effects = w.step(Input::Authenticated { conn, result: Ok(World::admitted("p")) });
+    let [Effect::Claim(claim)] = &effects[..] else { panic!("{effects:?}") };
+    w.grant("p", claim.nonce, 1);
+    w.publish(conn, "r", None);
+    let Some(Effect::Send { to, batch }) = w.flush().pop() else { panic!("a batch") };
+    w.step(Input::NoCredit { to, batch });
+    w.publish(conn, "r", None);
+    w.now = w.now + Duration::from_secs(3);
+    w.step(Input::Tick);
+    assert!(!w.core.closing(conn));
+    w.step(Input::Room { to });
+    w.step(Input::Tick);
+    assert!(!w.core.closing(conn));
 }
 
 #[test]

@@ -21,9 +21,9 @@ const CLAIM_GRACE: Duration = Duration::from_secs(2);
 impl Core {
     pub(super) fn on_tick(&mut self, now: Moment, view: &dyn View, out: &mut Vec<Effect>) {
         self.next_tick = now + TICK;
-        let wall = view.wall();
+        let (wall, reads) = (view.wall(), self.interest_complete);
         let overdue: Vec<(ConnKey, Ending)> =
-            self.conns.iter().filter_map(|(_, conn)| Some((conn.key, overdue(conn, now, wall)?))).collect();
+            self.conns.iter().filter_map(|(_, conn)| Some((conn.key, overdue(conn, now, wall, reads)?))).collect();
         for (key, ending) in overdue {
             self.end(key, ending, out);
         }
@@ -78,7 +78,7 @@ impl Core {
 }
 
 /// What is wrong with a connection at this time.
-fn overdue(conn: &Conn, now: Moment, wall: UnixMillis) -> Option<Ending> {
+fn overdue(conn: &Conn, now: Moment, wall: UnixMillis, interest_complete: bool) -> Option<Ending> {
     match &conn.phase {
         Phase::Greeting | Phase::Authenticating(_) => (now.since(conn.opened) >= CONNECT_DEADLINE)
             .then_some(Ending::with(ReasonCode::MAXIMUM_CONNECT_TIME, "no connect in time")),
@@ -88,7 +88,8 @@ fn overdue(conn: &Conn, now: Moment, wall: UnixMillis) -> Option<Ending> {
             if active.admitted.expires.is_some_and(|at| at <= wall) {
                 return Some(Ending::with(ReasonCode::NOT_AUTHORIZED, "the token expired"));
             }
-            if active.session.silent_too_long(now) {
+            // Who is not read from is not known to be silent.
+            if conn.wants_read(interest_complete) && active.session.silent_too_long(now) {
                 return Some(Ending::with(ReasonCode::KEEP_ALIVE_TIMEOUT, "keep alive timeout"));
             }
             let unanswered = active.session.acks.oldest().is_some_and(|since| now.since(since) >= PUBLISH_TIMEOUT);

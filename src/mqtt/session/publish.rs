@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Ending, Session};
-use crate::mqtt::codec::{PublishRef, QoS, ReasonCode};
+use crate::mqtt::codec::{PublishRef, QoS, ReasonCode, Version};
 
 /// A PUBLISH that the session took.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ impl Session {
         if publish.retain {
             return Err(Ending::with(ReasonCode::RETAIN_NOT_SUPPORTED, "retained publish"));
         }
-        if publish.qos == QoS::AtLeastOnce && self.acks.len() >= usize::from(self.receive_maximum) {
+        if publish.qos == QoS::AtLeastOnce && self.version == Version::V5 && self.acks_are_full() {
             return Err(Ending::with(
                 ReasonCode::RECEIVE_MAXIMUM_EXCEEDED,
                 "more unacknowledged publishes than announced",
@@ -32,5 +32,15 @@ impl Session {
             None => None,
         };
         Ok(Incoming { aliased })
+    }
+
+    /// Whether the client must wait before it publishes more. MQTT 3.1.1 has no word for the receive maximum, so its
+    /// clients are read no further instead.
+    pub fn paused(&self) -> bool {
+        self.version == Version::V311 && self.acks_are_full()
+    }
+
+    fn acks_are_full(&self) -> bool {
+        self.acks.len() >= usize::from(self.receive_maximum)
     }
 }
