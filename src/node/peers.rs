@@ -29,6 +29,7 @@ pub struct PeerPort {
     pub applied: Arc<dyn AppliedPort>,
     pub authority: Arc<dyn JoinAuthority>,
     pub door: Door,
+    pub data: tokio::runtime::Handle,
 }
 
 /// The running port; dropping it leaves it open.
@@ -58,6 +59,7 @@ impl PeerPort {
             tls: self.tls,
             gate: gate(self.metadata),
             peers: peers.routes(),
+            data: self.data,
             joins: Some(joins.routes()),
         };
         let (stop, stopped) = oneshot::channel::<()>();

@@ -21,7 +21,7 @@ use rookery_cluster::placement::driver::Placement;
 use rookery_cluster::rng::{SharedRng, SystemRng};
 use rookery_cluster::swim::{self, Keyring, Members, SwimConfig};
 use rookery_raft::{GroupConfig, Groups, Settings};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::task::JoinSet;
 
 use super::admin::{Admin, ApiPorts};
@@ -89,7 +89,7 @@ struct Node {
     health: Arc<NodeHealth>,
     api: Option<ApiPorts>,
     port: Option<Serving>,
-    data_plane: Option<Runtime>,
+    data_plane: DataPlane,
     _placement: Placement,
     tasks: JoinSet<()>,
     serving: Option<Life>,
@@ -111,7 +111,8 @@ impl Node {
         let files = Arc::new(files.ok_or_else(|| NodeError::NoMember(data.clone()))?);
         let (clock, rng): (SharedClock, SharedRng) = (Arc::new(SystemClock), Arc::new(SystemRng));
         let tls = files.tls(clock.clone())?;
-        let peers = TlsPeerChannels::new(Arc::new(TokioNet), tls.clone(), clock.clone());
+        let data_plane = DataPlane::start().map_err(NodeError::Threads)?;
+        let peers = TlsPeerChannels::new(Arc::new(TokioNet), tls.clone(), clock.clone(), data_plane.handle());
         for (node, address) in files.peers.iter().filter(|(node, _)| **node != files.node) {
             peers.set_address(*node, address.clone());
         }
@@ -179,6 +180,7 @@ impl Node {
             applied: services.clone(),
             authority: authority.clone(),
             door: door.clone(),
+            data: data_plane.handle(),
         };
         let port = port.open().await.map_err(|error| NodeError::Port {
             what: "cluster.listen",
@@ -241,7 +243,7 @@ impl Node {
             health,
             api: Some(api),
             port: Some(port),
-            data_plane: Some(data_plane().map_err(NodeError::Threads)?),
+            data_plane,
             _placement: placement,
             tasks,
             serving: None,
@@ -285,7 +287,7 @@ impl Node {
         }
         let peers: SharedPeers = self.peers.clone();
         let control = tokio::runtime::Handle::current();
-        let data = self.data_plane.as_ref().map_or(control.clone(), |runtime| runtime.handle().clone());
+        let data = self.data_plane.handle();
         let forward = Forward::start_behind(
             ForwardConfig {
                 own: life,
@@ -405,15 +407,31 @@ impl Node {
         }
         self.groups.shutdown().await;
         self.stores.close();
-        if let Some(runtime) = self.data_plane.take() {
-            runtime.shutdown_background();
-        }
     }
 }
 
 /// Publishes between nodes have a thread of their own: the control plane never queues behind them (R18).
-fn data_plane() -> io::Result<Runtime> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("data").enable_all().build()
+struct DataPlane(Option<Runtime>);
+
+impl DataPlane {
+    fn start() -> io::Result<Self> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(1).thread_name("data").enable_all().build().map(|runtime| Self(Some(runtime)))
+    }
+
+    fn handle(&self) -> Handle {
+        // It is taken by `drop` only.
+        self.0.as_ref().map_or_else(Handle::current, |runtime| runtime.handle().clone())
+    }
+}
+
+impl Drop for DataPlane {
+    fn drop(&mut self) {
+        // A runtime must not wait for its end on another runtime's thread.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 fn renewal(authority: Arc<Authority>, own: NodeId, hosts: Vec<String>) -> rookery_cluster::join::AskForCertificate {

@@ -81,6 +81,7 @@ async fn cluster() -> Cluster {
         asked: Mutex::default(),
     });
     let server = PeerServer {
+        data: tokio::runtime::Handle::current(),
         listener,
         tls,
         gate: Arc::new(|_| true),
@@ -138,7 +139,12 @@ async fn a_node_joins_keeps_its_files_and_is_then_a_peer() {
         assert_eq!(std::fs::metadata(data.0.join(path)).unwrap().permissions().mode() & 0o777, mode, "{path}");
     }
 
-    let channels = TlsPeerChannels::new(Arc::new(TokioNet), files.tls(clock()).unwrap(), clock());
+    let channels = TlsPeerChannels::new(
+        Arc::new(TokioNet),
+        files.tls(clock()).unwrap(),
+        clock(),
+        tokio::runtime::Handle::current(),
+    );
     channels.set_address(NodeId(1), cluster.at.clone());
     let channel = channels.channel(NodeId(1), Purpose::Control).unwrap();
     let request = KeyAndRequest::for_key(&files.key_pem).unwrap().request_pem;

@@ -16,7 +16,7 @@ use super::{BoxStream, PeerChannels, Purpose, SharedNet};
 use crate::clock::{Moment, SharedClock};
 use crate::ids::NodeId;
 use crate::limits;
-use crate::pki::{ALPN_PEER, NodeTls};
+use crate::pki::{ALPN_DATA, ALPN_PEER, NodeTls};
 
 /// A peer that does not answer the TCP and TLS handshakes in this time is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -40,6 +40,7 @@ const _: () = assert!(STREAM_WINDOW < CONNECTION_WINDOW);
 pub struct TlsPeerChannels {
     dialer: Arc<Dialer>,
     runtime: Handle,
+    data: Handle,
     peers: Mutex<Peers>,
 }
 
@@ -62,10 +63,11 @@ struct Open {
 }
 
 impl TlsPeerChannels {
-    /// No peer is known at first. Must be called inside a tokio runtime.
-    pub fn new(net: SharedNet, tls: Arc<NodeTls>, clock: SharedClock) -> Arc<Self> {
+    /// No peer is known at first. Must be called inside a tokio runtime, on which all connections live but those of
+    /// `Purpose::Data`: these live on `data` (R18).
+    pub fn new(net: SharedNet, tls: Arc<NodeTls>, clock: SharedClock, data: Handle) -> Arc<Self> {
         let dialer = Arc::new(Dialer { net, tls, clock, logged: Mutex::default() });
-        Arc::new(Self { dialer, runtime: Handle::current(), peers: Mutex::default() })
+        Arc::new(Self { dialer, runtime: Handle::current(), data, peers: Mutex::default() })
     }
 
     /// `peer` is at `host:port` from now on; connections to another address of it are ended.
@@ -97,9 +99,9 @@ impl PeerChannels for TlsPeerChannels {
             return Some(open.channel.clone());
         }
         let address = peers.addresses.get(&peer)?.clone();
-        let _runtime = self.runtime.enter();
+        let _runtime = if purpose == Purpose::Data { self.data.enter() } else { self.runtime.enter() };
         let cut = Cut::new();
-        let channel = lazy_channel(self.dialer.clone(), peer, address, &cut)?;
+        let channel = lazy_channel(self.dialer.clone(), peer, purpose, address, &cut)?;
         peers.channels.insert((peer, purpose), Open { channel: channel.clone(), _cut: cut });
         Some(channel)
     }
@@ -115,7 +117,7 @@ impl Peers {
     }
 }
 
-fn lazy_channel(dialer: Arc<Dialer>, peer: NodeId, address: String, cut: &Cut) -> Option<Channel> {
+fn lazy_channel(dialer: Arc<Dialer>, peer: NodeId, purpose: Purpose, address: String, cut: &Cut) -> Option<Channel> {
     // The name is for the `:authority` header only: the connector below decides where to dial.
     let endpoint = Endpoint::from_shared(format!("http://{}", dialer.tls.server_name(peer).ok()?.to_str()))
         .ok()?
@@ -128,7 +130,7 @@ fn lazy_channel(dialer: Arc<Dialer>, peer: NodeId, address: String, cut: &Cut) -
     let cut = cut.watch();
     let connector = tower::service_fn(move |_: Uri| {
         let (dialer, address, cut) = (dialer.clone(), address.clone(), cut.signal());
-        async move { dialer.dial(peer, &address, cut).await.map(TokioIo::new) }
+        async move { dialer.dial(peer, purpose, &address, cut).await.map(TokioIo::new) }
     });
     Some(endpoint.connect_with_connector_lazy(connector))
 }
@@ -136,8 +138,14 @@ fn lazy_channel(dialer: Arc<Dialer>, peer: NodeId, address: String, cut: &Cut) -
 type Dialled = Cuttable<tokio_rustls::client::TlsStream<BoxStream>>;
 
 impl Dialer {
-    async fn dial(self: Arc<Self>, peer: NodeId, address: &str, cut: CutSignal) -> io::Result<Dialled> {
-        match self.handshake(peer, address).await {
+    async fn dial(
+        self: Arc<Self>,
+        peer: NodeId,
+        purpose: Purpose,
+        address: &str,
+        cut: CutSignal,
+    ) -> io::Result<Dialled> {
+        match self.handshake(peer, purpose, address).await {
             Ok(stream) => {
                 let log = move |error: &io::Error| self.log(peer, error);
                 Ok(Cuttable::new(stream, cut).on_error(log))
@@ -149,11 +157,20 @@ impl Dialer {
         }
     }
 
-    async fn handshake(&self, peer: NodeId, address: &str) -> io::Result<tokio_rustls::client::TlsStream<BoxStream>> {
+    async fn handshake(
+        &self,
+        peer: NodeId,
+        purpose: Purpose,
+        address: &str,
+    ) -> io::Result<tokio_rustls::client::TlsStream<BoxStream>> {
+        let (config, protocol) = match purpose {
+            Purpose::Data => (self.tls.data_client_config(), ALPN_DATA),
+            Purpose::Raft | Purpose::Control => (self.tls.client_config(), ALPN_PEER),
+        };
         let name = self.tls.server_name(peer).map_err(io::Error::other)?;
         let tcp = self.net.connect(address).await?;
-        let stream = TlsConnector::from(self.tls.client_config()).connect(name, tcp).await?;
-        if stream.get_ref().1.alpn_protocol() != Some(ALPN_PEER) {
+        let stream = TlsConnector::from(config).connect(name, tcp).await?;
+        if stream.get_ref().1.alpn_protocol() != Some(protocol) {
             return Err(io::Error::other("the peer speaks another version of the protocol"));
         }
         Ok(stream)

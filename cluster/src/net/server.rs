@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -23,7 +24,7 @@ use super::cut::{Cut, Cuttable};
 use super::peers::{CONNECTION_WINDOW, PING_EVERY, PING_TIMEOUT, STREAM_WINDOW};
 use super::{BoxStream, Listener, PeerIdentity};
 use crate::ids::NodeId;
-use crate::pki::{ALPN_JOIN, ALPN_PEER, NodeTls, node_of};
+use crate::pki::{ALPN_DATA, ALPN_JOIN, ALPN_PEER, NodeTls, node_of};
 
 /// TLS handshakes at one time (R18); further connections wait in the kernel's backlog.
 const HANDSHAKES: usize = 64;
@@ -33,6 +34,8 @@ const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 const ACCEPTED: usize = 16;
 /// A joining node needs one call; whoever holds the connection longer is not one.
 const JOIN_CONNECTION_AGE: Duration = Duration::from_secs(20);
+/// HTTP/2 frames on connections that carry batches of publishes: a batch is hundreds of kilobytes.
+const DATA_FRAME: u32 = 1 << 20;
 /// Streams of one peer on one connection.
 const STREAMS: u32 = 4096;
 /// After an accept error that is the node's (no file descriptors), give the others time to close some.
@@ -58,6 +61,8 @@ pub struct PeerServer {
     pub gate: PeerGate,
     /// The services for peers.
     pub peers: Routes,
+    /// Where connections that carry publishes are served: not behind Raft and leases, nor they behind publishes (R18).
+    pub data: Handle,
     /// The services for joining nodes; without them such connections are refused.
     pub joins: Option<Routes>,
 }
@@ -69,12 +74,15 @@ pub struct PeerServer {
 pub async fn serve_peers(server: PeerServer, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
     let cut = Arc::new(Cut::new());
     let (peers, peer_connections) = mpsc::channel(ACCEPTED);
+    let (data, data_connections) = mpsc::channel(ACCEPTED);
     let (joins, join_connections) = mpsc::channel(ACCEPTED);
     let gate = server.gate.clone();
     let check = InterceptorLayer::new(move |request: Request<()>| check_gate(&gate, request));
     let mut serving = JoinSet::new();
-    let peer_grpc = grpc().layer(check).add_routes(server.peers);
+    let peer_grpc = grpc().layer(check.clone()).add_routes(server.peers.clone());
     serving.spawn(peer_grpc.serve_with_incoming(ReceiverStream::new(peer_connections)));
+    let data_grpc = grpc().max_frame_size(DATA_FRAME).layer(check).add_routes(server.peers);
+    serving.spawn_on(data_grpc.serve_with_incoming(ReceiverStream::new(data_connections)), &server.data);
     match server.joins {
         Some(routes) => {
             let incoming = ReceiverStream::new(join_connections);
@@ -83,7 +91,7 @@ pub async fn serve_peers(server: PeerServer, shutdown: impl Future<Output = ()> 
         }
         None => drop(join_connections),
     }
-    let door = Arc::new(Door { tls: server.tls, gate: server.gate, cut: cut.clone(), peers, joins });
+    let door = Arc::new(Door { tls: server.tls, gate: server.gate, cut: cut.clone(), peers, data, joins });
     tokio::select! {
         () = shutdown => {}
         () = accept(server.listener.as_ref(), door) => {}
@@ -118,6 +126,7 @@ struct Door {
     gate: PeerGate,
     cut: Arc<Cut>,
     peers: mpsc::Sender<io::Result<Accepted<PeerIdentity>>>,
+    data: mpsc::Sender<io::Result<Accepted<PeerIdentity>>>,
     joins: mpsc::Sender<io::Result<Accepted<JoinSource>>>,
 }
 
@@ -161,6 +170,10 @@ impl Door {
             Some(ALPN_PEER) => {
                 let identity = self.identify(&stream)?;
                 hand_over(&self.peers, self.accepted(stream, identity)).await
+            }
+            Some(ALPN_DATA) => {
+                let identity = self.identify(&stream)?;
+                hand_over(&self.data, self.accepted(stream, identity)).await
             }
             Some(ALPN_JOIN) => hand_over(&self.joins, self.accepted(stream, JoinSource(from))).await,
             _ => Err("the caller asked for none of our protocols".to_owned()),

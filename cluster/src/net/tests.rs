@@ -58,6 +58,7 @@ async fn serve(ca: &ClusterCa) -> Running {
     let at = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
     let server = PeerServer {
+        data: tokio::runtime::Handle::current(),
         listener,
         tls: tls(ca, CLUSTER, 1),
         gate: Arc::new(|node| node.0 < 100),
@@ -69,7 +70,7 @@ async fn serve(ca: &ClusterCa) -> Running {
 }
 
 fn channels(tls: Arc<NodeTls>, at: SocketAddr) -> Arc<TlsPeerChannels> {
-    let channels = TlsPeerChannels::new(Arc::new(TokioNet), tls, clock());
+    let channels = TlsPeerChannels::new(Arc::new(TokioNet), tls, clock(), tokio::runtime::Handle::current());
     channels.set_address(NodeId(1), at.to_string());
     channels
 }
@@ -149,6 +150,7 @@ async fn connections_end_at_shutdown_and_at_reset() {
     // The port is free again, and the same channel finds the node's next life there.
     let listener = TokioNet.listen(node.at).await.unwrap();
     let server = PeerServer {
+        data: tokio::runtime::Handle::current(),
         listener,
         tls: tls(&ca, CLUSTER, 1),
         gate: Arc::new(|_| true),

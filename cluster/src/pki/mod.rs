@@ -18,7 +18,7 @@ pub use ca::{ClusterCa, IssuedKey, KeyAndRequest, NODE_CERT_LIFETIME, SERVER_CER
 pub use names::{NodeName, Validity, node_of, public_key_hash, validity_of};
 pub use resolver::{DynamicResolver, NameVerdict};
 pub use secrets::ClusterSecrets;
-pub use tls::{ALPN_JOIN, ALPN_PEER, NodeTls, join_client_config, server_config_for_clients};
+pub use tls::{ALPN_DATA, ALPN_JOIN, ALPN_PEER, NodeTls, join_client_config, server_config_for_clients};
 
 /// Makes ring the process's TLS provider. To be called first in every `main` and test that uses TLS; later
 /// calls change nothing.

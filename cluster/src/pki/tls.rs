@@ -27,6 +27,8 @@ use crate::ids::{ClusterId, NodeId};
 /// What nodes speak to each other: HTTP/2 with this version of the messages. A node offers the versions it
 /// knows, so that TLS settles on one, or refuses with `no_application_protocol`, before any message is sent.
 pub const ALPN_PEER: &[u8] = b"rookery/1";
+/// As [`ALPN_PEER`], on connections that carry publishes only: the far side serves them on threads of their own (R18).
+pub const ALPN_DATA: &[u8] = b"rookery-data/1";
 /// The join protocol: HTTP/2, the only one open to a caller without a certificate.
 pub const ALPN_JOIN: &[u8] = b"rookery-join/1";
 
@@ -37,6 +39,7 @@ pub struct NodeTls {
     ca: CertificateDer<'static>,
     current: Arc<Current>,
     client: Arc<ClientConfig>,
+    data_client: Arc<ClientConfig>,
     server: Arc<ServerConfig>,
 }
 
@@ -60,8 +63,11 @@ impl NodeTls {
         roots.add(ca.clone())?;
         let (roots, time) = (Arc::new(roots), Arc::new(Time(clock)));
         let client = client_config(roots.clone(), current.clone(), time.clone())?;
+        let mut data_client = client.clone();
+        data_client.alpn_protocols = vec![ALPN_DATA.to_vec()];
         let server = server_config(roots, current.clone(), time)?;
-        Ok(Self { name, ca, current, client: Arc::new(client), server: Arc::new(server) })
+        let (client, data_client) = (Arc::new(client), Arc::new(data_client));
+        Ok(Self { name, ca, current, client, data_client, server: Arc::new(server) })
     }
 
     /// Takes a renewed certificate into use; open connections keep the old one.
@@ -81,6 +87,11 @@ impl NodeTls {
     /// For connecting to peers.
     pub fn client_config(&self) -> Arc<ClientConfig> {
         self.client.clone()
+    }
+
+    /// For connecting to peers to send publishes.
+    pub fn data_client_config(&self) -> Arc<ClientConfig> {
+        self.data_client.clone()
     }
 
     /// For accepting peers and joining nodes. A caller without a certificate passes the handshake: whoever
@@ -165,7 +176,7 @@ fn server_config(roots: Arc<RootCertStore>, own: Arc<Current>, time: Arc<Time>) 
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(clients)
         .with_cert_resolver(own);
-    config.alpn_protocols = vec![ALPN_PEER.to_vec(), ALPN_JOIN.to_vec()];
+    config.alpn_protocols = vec![ALPN_PEER.to_vec(), ALPN_DATA.to_vec(), ALPN_JOIN.to_vec()];
     config.send_tls13_tickets = 0;
     Ok(config)
 }
