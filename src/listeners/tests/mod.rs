@@ -149,7 +149,7 @@ impl World {
 
     /// The sum over all workers.
     fn sum(&self, of: impl Fn(&Stats) -> u64) -> u64 {
-        self.workers.iter().map(|worker| of(&worker.stats().0)).sum()
+        self.workers.iter().map(|worker| of(&worker.stats().read().0)).sum()
     }
 }
 

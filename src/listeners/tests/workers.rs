@@ -16,7 +16,7 @@ use crate::mqtt::session::Dropped;
 async fn on_two_workers(world: &World, transport: Transport) -> (Client, Client) {
     let mut subscriber = world.connect(transport, "subscriber").await;
     let publisher = world.connect(transport, "publisher").await;
-    until(|| world.workers.iter().all(|worker| worker.stats().1 == 1)).await;
+    until(|| world.workers.iter().all(|worker| worker.stats().read().1 == 1)).await;
     subscriber.subscribe(&[("t/#", QoS::AtLeastOnce)]).await.unwrap();
     (subscriber, publisher)
 }
@@ -186,7 +186,7 @@ async fn a_client_that_vanishes_gives_its_claim_back() {
         drop(client);
         until(|| world.fake.released() == n).await;
     }
-    until(|| world.workers[0].stats().1 == 0).await;
+    until(|| world.workers[0].stats().read().1 == 0).await;
 }
 
 #[tokio::test]
