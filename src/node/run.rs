@@ -41,6 +41,9 @@ use crate::mqtt::codec::ReasonCode;
 /// How long a node waits, at a stop, to end its own life in the metadata: others need not wait for its lease then.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// Pause before a read of the metadata that failed is repeated: some failures come at once.
+const READ_PAUSE: Duration = Duration::from_millis(100);
+
 /// How a run ended.
 enum End {
     /// As asked.
@@ -57,13 +60,17 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
     rookery_cluster::pki::install_crypto();
     tokio::pin!(stop);
     loop {
-        let mut node = Box::pin(Node::start(&config)).await?;
-        let end = tokio::select! {
-            () = &mut stop => End::Stopped,
-            end = node.serve() => end?,
+        let mut node = tokio::select! {
+            () = &mut stop => return Ok(()),
+            node = Box::pin(Node::start(&config)) => node?,
         };
-        node.stop(&end).await;
-        if let End::Stopped = end {
+        let end = tokio::select! {
+            () = &mut stop => Ok(End::Stopped),
+            end = node.serve() => end,
+        };
+        // Also after an error: what was started must not be dropped while it runs.
+        node.stop(end.as_ref().unwrap_or(&End::Stopped)).await;
+        if let End::Stopped = end? {
             return Ok(());
         }
         tracing::warn!("starting anew under another life");
@@ -264,6 +271,7 @@ impl Node {
                 Ok(view) => break view,
                 Err(error) => tracing::warn!(%error, "waiting for the metadata"),
             }
+            tokio::time::sleep(READ_PAUSE).await;
         };
         let begun = self.begin(life, view).await?;
         *self.admin.members.write() = Some(begun.members.clone());
@@ -299,7 +307,7 @@ impl Node {
             },
             &self.door,
         );
-        self.services.set_forward(forward.clone());
+        self.services.begin(life, forward.clone());
         let seed = self.rng.u64();
         let workers = (0..mailboxes.len() as u16).map(|id| {
             Worker::start(WorkerConfig {

@@ -8,7 +8,7 @@ use rookery_cluster::consensus::BoxFuture;
 use rookery_cluster::control::AppliedPort;
 use rookery_cluster::forward::Forward;
 use rookery_cluster::handle::{ClaimRequest, Run, SendError};
-use rookery_cluster::ids::{BrokerId, ClientId, Epoch, LogIndex, NodeId, Nonce, WorkerId};
+use rookery_cluster::ids::{BrokerId, ClientId, Epoch, LogIndex, NodeId, NodeLife, Nonce, WorkerId};
 use rookery_cluster::leases::driver::Lease;
 use rookery_cluster::metadata::{BrokerLimits, Metadata, State};
 use tokio::runtime::Handle;
@@ -21,6 +21,9 @@ use crate::mqtt::codec::ReasonCode;
 
 /// Token checks at one time: each costs about 0.1 ms of a core, and Raft runs on the same threads (R18).
 const CHECKS_AT_ONCE: usize = 2;
+/// Token checks that may be waited for: under a second's worth. More CONNECTs get 0x89, as each keeps up to 128 KiB, also
+/// when its client is long gone.
+const MAX_CHECKS: usize = 4096;
 
 /// The rest of the node, as its workers see it.
 pub struct NodeServices {
@@ -32,8 +35,11 @@ pub struct NodeServices {
     pub control: Handle,
     verifier: Verifier,
     checks: Arc<Semaphore>,
+    queue: Arc<Semaphore>,
     mailboxes: Vec<Arc<Mailbox>>,
     forward: OnceLock<Forward>,
+    /// The life that the workers serve under.
+    life: OnceLock<NodeLife>,
     /// Up to which metadata index the workers were told of changes.
     told: watch::Sender<LogIndex>,
 }
@@ -56,14 +62,17 @@ impl NodeServices {
             control: Handle::current(),
             verifier: Verifier::new(),
             checks: Arc::new(Semaphore::new(CHECKS_AT_ONCE)),
+            queue: Arc::new(Semaphore::new(MAX_CHECKS)),
             mailboxes,
             forward: OnceLock::new(),
+            life: OnceLock::new(),
             told: watch::Sender::new(LogIndex(0)),
         })
     }
 
-    /// Forwarding starts once the node has a life.
-    pub fn set_forward(&self, forward: Forward) {
+    /// Forwarding starts once the node has a life. To be called once, before the workers start.
+    pub fn begin(&self, life: NodeLife, forward: Forward) {
+        let _ = self.life.set(life);
         let _ = self.forward.set(forward);
     }
 
@@ -100,9 +109,19 @@ fn admit(state: &State, verified: Verified) -> Result<Admitted, Denied> {
         broker: verified.broker,
         client: verified.client_id,
         jti: verified.jti,
+        kid: verified.kid.0,
         expires: verified.expires,
         settings: Arc::new(settings(&broker.settings.limits)),
     })
+}
+
+/// See [`View::admits`]: as `Verified::still_admitted`.
+fn still_admits(state: &State, admitted: &Admitted, now: UnixMillis) -> Result<(), Denied> {
+    crate::auth::admits(state, admitted.broker, &admitted.jti, admitted.expires, now)?;
+    match state.broker_of_key(&admitted.kid) {
+        Some(broker) if broker.id == admitted.broker => Ok(()),
+        _ => Err(Denied::UnknownKey),
+    }
 }
 
 /// A broker's limits as its clients' sessions need them.
@@ -151,16 +170,19 @@ fn code(denied: &Denied) -> ReasonCode {
 
 impl View for NodeServices {
     fn serving_until(&self) -> Moment {
-        self.lease.serving_until()
+        // Read in this order: a lease is granted after its life is shown. The workers serve under one life; the lease
+        // of the next is not theirs, and their claims are void by then (R3).
+        let until = self.lease.serving_until();
+        if self.lease.life().as_ref() == self.life.get() { until } else { Moment::default() }
     }
 
     fn wall(&self) -> UnixMillis {
         self.clock.wall()
     }
 
-    fn admits(&self, broker: BrokerId, jti: &str) -> Result<(), ReasonCode> {
+    fn admits(&self, admitted: &Admitted) -> Result<(), ReasonCode> {
         let state = self.metadata.view();
-        crate::auth::admits(&state, broker, jti, None, self.clock.wall()).map_err(|denied| match denied {
+        still_admits(&state, admitted, self.clock.wall()).map_err(|denied| match denied {
             Denied::NoBroker => ReasonCode::ADMINISTRATIVE_ACTION,
             _ => ReasonCode::NOT_AUTHORIZED,
         })
@@ -174,13 +196,17 @@ impl Services for NodeServices {
 
     fn authenticate(self: Arc<Self>, answer: Arc<Mailbox>, conn: ConnKey, request: AuthRequest) {
         let control = self.control.clone();
+        let Ok(place) = self.queue.clone().try_acquire_owned() else {
+            return answer.post(Mail::Authenticated { conn, result: Err(ReasonCode::SERVER_BUSY) });
+        };
         #[expect(clippy::disallowed_methods, reason = "one short task for each connection that waits for it")]
         control.spawn(async move {
             let Ok(_permit) = self.checks.clone().acquire_owned().await else { return };
             let result = self.check(&request).map_err(|denied| {
-                tracing::info!(from = %request.from, client_id = request.client_id, %denied, "connect refused");
+                tracing::debug!(from = %request.from, client_id = request.client_id, %denied, "connect refused");
                 code(&denied)
             });
+            drop(place);
             answer.post(Mail::Authenticated { conn, result });
         });
     }

@@ -210,7 +210,7 @@ impl Core {
         };
         let broker = claiming.admitted.broker;
         // The token may have been revoked since it was checked (P2).
-        if let Err(reason) = view.admits(broker, &claiming.admitted.jti) {
+        if let Err(reason) = view.admits(&claiming.admitted) {
             let version = claiming.connect.version;
             conn.phase = Phase::Greeting;
             self.claims.remove(&nonce);

@@ -60,8 +60,9 @@ pub trait View {
     fn serving_until(&self) -> Moment;
     /// The wall clock.
     fn wall(&self) -> UnixMillis;
-    /// Whether a live connection of `broker` that was admitted by token `jti` may stay.
-    fn admits(&self, broker: BrokerId, jti: &str) -> Result<(), ReasonCode>;
+    /// Whether a connection that was admitted may stay: its broker, its token and the key that signed it are as good
+    /// as they were.
+    fn admits(&self, admitted: &Admitted) -> Result<(), ReasonCode>;
 }
 
 /// What a CONNECT claims to be.
@@ -97,6 +98,8 @@ pub struct Admitted {
     pub client: ClientId,
     /// The token's identifier.
     pub jti: Arc<str>,
+    /// The key that signed it.
+    pub kid: Arc<str>,
     /// When the token ends.
     pub expires: Option<UnixMillis>,
     /// The broker's limits.

@@ -38,8 +38,8 @@ impl View for Sight {
     fn wall(&self) -> UnixMillis {
         self.wall
     }
-    fn admits(&self, _: BrokerId, jti: &str) -> Result<(), ReasonCode> {
-        if self.revoked.contains(jti) { Err(ReasonCode::NOT_AUTHORIZED) } else { Ok(()) }
+    fn admits(&self, admitted: &Admitted) -> Result<(), ReasonCode> {
+        if self.revoked.contains(&*admitted.jti) { Err(ReasonCode::NOT_AUTHORIZED) } else { Ok(()) }
     }
 }
 
@@ -103,6 +103,7 @@ impl World {
             broker: B,
             client: client.into(),
             jti: format!("jti-{client}").into(),
+            kid: "k".into(),
             expires: None,
             settings: Arc::new(Settings::default()),
         }

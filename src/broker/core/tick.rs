@@ -56,7 +56,7 @@ impl Core {
             .iter()
             .filter_map(|(_, conn)| match &conn.phase {
                 Phase::Active(active) if broker.is_none_or(|b| b == active.admitted.broker) => {
-                    Some((conn.key, view.admits(active.admitted.broker, &active.admitted.jti).err()?))
+                    Some((conn.key, view.admits(&active.admitted).err()?))
                 }
                 _ => None,
             })

@@ -128,7 +128,7 @@ impl View for Fake {
     fn wall(&self) -> UnixMillis {
         SystemClock.wall()
     }
-    fn admits(&self, _: BrokerId, _: &str) -> Result<(), ReasonCode> {
+    fn admits(&self, _: &Admitted) -> Result<(), ReasonCode> {
         Ok(())
     }
 }
@@ -144,6 +144,7 @@ impl Services for Fake {
             broker: BROKER,
             client: request.client_id.as_str().into(),
             jti: "any".into(),
+            kid: "any".into(),
             expires: None,
             settings: self.settings.clone(),
         };
