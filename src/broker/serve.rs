@@ -79,7 +79,7 @@ fn write(shared: &Rc<Shared>, key: ConnKey, incoming: &mut Incoming, cx: &mut Co
         if out.len() == before {
             return result;
         }
-        core.drained(key);
+        core.drained(shared.now(), key);
         // What moved up behind the bytes that left has nobody else to announce it. The runtime's budget for one
         // task bounds the loop.
         if !matches!(result, Poll::Ready(Ok(()))) {

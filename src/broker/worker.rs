@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rookery_cluster::clock::SharedClock;
+use rookery_cluster::clock::{Moment, SharedClock};
 use rookery_cluster::handle::{ClaimRequest, ClusterEvent, Holder, Run, SendError};
 use rookery_cluster::ids::{BrokerId, ClientId, Epoch, NodeId, NodeLife, Nonce, WorkerId};
 use tokio::task::LocalSet;
@@ -263,6 +263,11 @@ impl Shared {
         self.core.borrow_mut().flush(now, &mut self.effects.borrow_mut());
         self.perform();
         self.schedule_flush();
+    }
+
+    /// Now.
+    pub fn now(&self) -> Moment {
+        self.config.clock.now()
     }
 
     fn mailbox(&self) -> Arc<Mailbox> {

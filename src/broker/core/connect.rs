@@ -98,7 +98,7 @@ impl Core {
                 }
                 let version = active.session.version;
                 let packet = decode(Some(version), Sender::Client, frame.first_byte, body)?;
-                self.on_packet(key, packet, out)?;
+                self.on_packet(now, key, packet, out)?;
             }
             Phase::Authenticating(_) | Phase::Claiming(_) | Phase::Closing => {}
         }

@@ -46,18 +46,18 @@ impl Core {
         index
     }
 
-    pub(super) fn on_forwarded(&mut self, runs: &[Run]) {
+    pub(super) fn on_forwarded(&mut self, now: Moment, runs: &[Run]) {
         for run in runs {
             let Some(&room) = self.room_of.get(&run.broker) else { continue };
             self.stats.publishes_from_others += u64::from(run.count);
-            if !self.deliver_run(room, &run.body) {
+            if !self.deliver_run(now, room, &run.body) {
                 self.stats.drop(DropReason::Corrupt, 1);
             }
         }
     }
 
     /// Delivers the publishes of one broker; `false` at bytes that are none.
-    fn deliver_run(&mut self, room: usize, mut rest: &[u8]) -> bool {
+    fn deliver_run(&mut self, now: Moment, room: usize, mut rest: &[u8]) -> bool {
         // A batch holds what one read of a publisher brought, so a topic mostly repeats; and every worker of the
         // node gets the batch, so most of it is mostly for another: those cost no more than a comparison.
         let mut recent: Option<(&[u8], Rc<Matches>)> = None;
@@ -79,7 +79,7 @@ impl Core {
             }
             let Ok(publish) = decode_publish(Version::V5, Sender::Client, frame.first_byte, body) else { return false };
             let mut message = Message::new(publish.topic, &publish);
-            self.deliver(room, &matches.locals, None, &mut message);
+            self.deliver(now, room, &matches.locals, None, &mut message);
         }
         rest.is_empty()
     }

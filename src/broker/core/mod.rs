@@ -40,7 +40,7 @@ pub use self::dest::Batch;
 use self::dest::Destination;
 use self::interest::Barrier;
 use self::room::{DestIndex, Room};
-pub use self::stats::{DropReason, Stats};
+pub use self::stats::{DropReason, Dropped, Stats};
 use crate::mqtt::codec::ReasonCode;
 pub use crate::mqtt::session::{Outbound, Settings};
 
@@ -255,7 +255,7 @@ impl Core {
             Input::Closed { conn } => self.on_closed(conn, out),
             Input::Authenticated { conn, result } => self.on_authenticated(now, conn, result, out),
             Input::Claim(event) => self.on_claim(now, event, view, out),
-            Input::Forwarded { runs } => self.on_forwarded(runs),
+            Input::Forwarded { runs } => self.on_forwarded(now, runs),
             Input::Accepted { from, through } => self.on_accepted(from, through),
             Input::Room { to } => self.on_room(now, to, out),
             Input::NoCredit { to, batch } => self.on_no_credit(now, to, batch),
@@ -297,12 +297,14 @@ impl Core {
     }
 
     /// The socket took bytes of the connection: what waited for room in its output moves up.
-    pub fn drained(&mut self, key: ConnKey) {
+    pub fn drained(&mut self, now: Moment, key: ConnKey) {
         if let Some(conn) = get(&mut self.conns, key)
             && let Phase::Active(active) = &mut conn.phase
-            && let Err(ending) = active.session.pump(&mut conn.out)
         {
-            tracing::error!(what = ending.what, "queued message lost");
+            match active.session.pump(now, &mut conn.out) {
+                Ok(expired) => self.stats.drop(DropReason::Subscriber(Dropped::Expired), expired),
+                Err(ending) => tracing::error!(what = ending.what, "queued message lost"),
+            }
         }
     }
 

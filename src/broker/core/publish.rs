@@ -8,7 +8,7 @@ use rookery_cluster::clock::Moment;
 use super::conn::{Active, Phase, Recent};
 use super::connect::{Fault, Taken, send};
 use super::room::{LocalMatch, Matches, Room};
-use super::{ConnKey, Core, DropReason, Effect, get};
+use super::{ConnKey, Core, DropReason, Dropped, Effect, get};
 use crate::mqtt::codec::{Packet, PacketId, QoS, ReasonCode, Sender, Version, decode_publish};
 use crate::mqtt::session::{Delivery, Ending, Message};
 
@@ -41,7 +41,7 @@ impl Core {
         self.stats.payload_bytes_received += publish.payload.len() as u64;
 
         let mut message = Message::new(topic, &publish);
-        self.deliver(room, &matches.locals, Some(key), &mut message);
+        self.deliver(now, room, &matches.locals, Some(key), &mut message);
         let waiting = self.hand_on(now, key, room, &matches, &message)?;
         let Some(packet_id) = publish.packet_id else { return Ok(Taken::Yes) };
         let nobody = matches.locals.is_empty() && matches.remotes.is_empty();
@@ -52,6 +52,7 @@ impl Core {
     /// Delivers to connections of this worker. Refusals are counted, never waited for (R8).
     pub(super) fn deliver(
         &mut self,
+        now: Moment,
         room: usize,
         to: &[LocalMatch],
         publisher: Option<ConnKey>,
@@ -69,7 +70,7 @@ impl Core {
                 continue;
             }
             let retain = message.retain && matched.retain_as_published;
-            match active.session.deliver(&mut conn.out, message, matched.qos, retain, &matched.ids) {
+            match active.session.deliver(now, &mut conn.out, message, matched.qos, retain, &matched.ids) {
                 Delivery::Written => {
                     self.stats.publishes_delivered += 1;
                     if !conn.dirty {
@@ -152,13 +153,20 @@ impl Core {
         }
     }
 
-    pub(super) fn on_packet(&mut self, key: ConnKey, packet: Packet, out: &mut Vec<Effect>) -> Result<(), Fault> {
+    pub(super) fn on_packet(
+        &mut self,
+        now: Moment,
+        key: ConnKey,
+        packet: Packet,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Fault> {
         let Some(conn) = get(&mut self.conns, key) else { return Ok(()) };
         let Phase::Active(active) = &mut conn.phase else { return Ok(()) };
         let version = active.session.version;
         match packet {
             Packet::Puback(ack) => {
-                active.session.on_puback(&mut conn.out, ack.packet_id)?;
+                let expired = active.session.on_puback(now, &mut conn.out, ack.packet_id)?;
+                self.stats.drop(DropReason::Subscriber(Dropped::Expired), expired);
                 if !conn.out.is_empty() {
                     self.mark_dirty(key);
                 }

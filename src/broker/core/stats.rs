@@ -26,6 +26,7 @@ impl DropReason {
             Self::Subscriber(Dropped::TooLarge) => "packet_too_large",
             Self::Subscriber(Dropped::SlowSubscriber) => "slow_subscriber",
             Self::Subscriber(Dropped::QueueFull) => "queue_full",
+            Self::Subscriber(Dropped::Expired) => "expired",
             Self::BrokerMemory => "broker_memory",
             Self::DestinationStuck => "destination_stuck",
             Self::DestinationExpired => "destination_expired",

@@ -5,11 +5,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use rookery_cluster::clock::Moment;
 
 use super::{Ending, Outbound, SHARE_FROM, Session, Settings};
 use crate::mqtt::codec::{
     Connect, EncodeError, Forwardable, PacketId, PublishHead, PublishRef, QoS, ReasonCode, Version, encode_publish,
-    encode_publish_header,
+    encode_publish_header, publish_len,
 };
 
 /// Why a message was not delivered. Each is a counter's label (P12).
@@ -21,6 +22,8 @@ pub enum Dropped {
     SlowSubscriber,
     /// The client does not acknowledge: its queue is full.
     QueueFull,
+    /// Its Message Expiry Interval passed in the queue (MQTT-3.3.2-5).
+    Expired,
 }
 
 /// What became of one delivery.
@@ -73,9 +76,17 @@ struct Stored {
     payload: Bytes,
 }
 
+impl Stored {
+    /// What it counts for in each queue, bytes.
+    fn size(&self) -> usize {
+        self.topic.len() + self.properties.len() + self.payload.len()
+    }
+}
+
 #[derive(Debug)]
 struct Queued {
     message: Arc<Stored>,
+    since: Moment,
     ids: Box<[u32]>,
     retain: bool,
 }
@@ -183,6 +194,9 @@ pub(super) struct SendWindow {
     /// In the order in which they were sent.
     inflight: VecDeque<PacketId>,
     next: PacketId,
+    /// Whether the client has acknowledged out of order since nothing was unacknowledged: then an identifier ahead may
+    /// be in use.
+    holes: bool,
     queue: VecDeque<Queued>,
     queued_bytes: usize,
     queue_messages: usize,
@@ -199,6 +213,7 @@ impl SendWindow {
             max_packet: largest,
             inflight: VecDeque::new(),
             next: PacketId::MIN,
+            holes: false,
             queue: VecDeque::new(),
             queued_bytes: 0,
             queue_messages: settings.queue_messages,
@@ -211,11 +226,11 @@ impl SendWindow {
         self.inflight.len() < self.size && out.len() < self.outbound_bytes
     }
 
-    /// The next identifier that is not in use. They are given out in a ring, so one that is in use is met only
-    /// when the ring has gone round; the window is smaller than the ring, so the search ends.
+    /// The next identifier that is not in use. They are given out in a ring; the window is smaller than the ring, so
+    /// the search ends.
     fn take_id(&mut self) -> PacketId {
-        let lapped = self.inflight.front().is_some_and(|oldest| *oldest >= self.next);
-        while lapped && self.inflight.contains(&self.next) {
+        self.holes &= !self.inflight.is_empty();
+        while self.holes && self.inflight.contains(&self.next) {
             self.next = self.next.checked_add(1).unwrap_or(PacketId::MIN);
         }
         let id = self.next;
@@ -229,6 +244,7 @@ impl Session {
     /// Delivers `message` at QoS `granted` at most, with the identifiers of the matching subscriptions.
     pub fn deliver(
         &mut self,
+        now: Moment,
         out: &mut Outbound,
         message: &mut Message<'_>,
         granted: QoS,
@@ -237,7 +253,7 @@ impl Session {
     ) -> Delivery {
         let qos = message.qos.min(granted);
         let rough = message.topic.len() + message.payload.len() + message.properties.len() + 5 * ids.len() + 16;
-        if rough > self.window.max_packet {
+        if rough > self.window.max_packet && self.too_large(message, qos, retain, ids) {
             return Delivery::Dropped(Dropped::TooLarge);
         }
         if qos == QoS::AtMostOnce {
@@ -251,46 +267,63 @@ impl Session {
             let head = message.head(QoS::AtLeastOnce, retain, Some(self.window.take_id()), ids);
             return written(message.write(out, self.version, &head));
         }
-        self.enqueue(message, retain, ids)
+        self.enqueue(now, message, retain, ids)
     }
 
-    fn enqueue(&mut self, message: &mut Message<'_>, retain: bool, ids: &[u32]) -> Delivery {
-        let bytes = message.topic.len() + message.payload.len();
+    /// Whether the packet exceeds what the client takes.
+    fn too_large(&self, message: &Message<'_>, qos: QoS, retain: bool, ids: &[u32]) -> bool {
+        let head = message.head(qos, retain, (qos != QoS::AtMostOnce).then_some(PacketId::MIN), ids);
+        let size = publish_len(self.version, &head, message.properties, message.payload.len());
+        size.is_ok_and(|size| size > self.window.max_packet)
+    }
+
+    fn enqueue(&mut self, now: Moment, message: &mut Message<'_>, retain: bool, ids: &[u32]) -> Delivery {
+        let bytes = message.topic.len() + message.properties.len() + message.payload.len();
         let window = &mut self.window;
         if window.queue.len() >= window.queue_messages || window.queued_bytes + bytes > window.queue_bytes {
             return Delivery::Dropped(Dropped::QueueFull);
         }
         window.queued_bytes += bytes;
-        window.queue.push_back(Queued { message: message.stored(), ids: ids.into(), retain });
+        window.queue.push_back(Queued { message: message.stored(), since: now, ids: ids.into(), retain });
         Delivery::Queued
     }
 
-    /// PUBACK for `packet_id`: what waits in the queue moves up.
-    pub fn on_puback(&mut self, out: &mut Outbound, packet_id: PacketId) -> Result<(), Ending> {
+    /// PUBACK for `packet_id`: what waits in the queue moves up, see [`Session::pump`].
+    pub fn on_puback(&mut self, now: Moment, out: &mut Outbound, packet_id: PacketId) -> Result<u64, Ending> {
         let inflight = &mut self.window.inflight;
         if inflight.front() == Some(&packet_id) {
             inflight.pop_front();
         } else {
             let at = inflight.iter().position(|id| *id == packet_id);
             // An acknowledgement of nothing is ignored: the standard names no error for PUBACK.
-            let Some(at) = at else { return Ok(()) };
+            let Some(at) = at else { return Ok(0) };
             inflight.remove(at);
+            self.window.holes = true;
         }
-        self.pump(out)
+        self.pump(now, out)
     }
 
-    /// Sends from the queue what the window has room for. Also to be called when the socket took bytes.
-    pub fn pump(&mut self, out: &mut Outbound) -> Result<(), Ending> {
+    /// Sends from the queue what the window has room for. Also to be called when the socket took bytes. Returns how
+    /// many messages had expired instead (MQTT-3.3.2-5).
+    pub fn pump(&mut self, now: Moment, out: &mut Outbound) -> Result<u64, Ending> {
+        let mut expired = 0;
         while !self.window.queue.is_empty() && self.window.open(out) {
             let Some(queued) = self.window.queue.pop_front() else { break };
             let stored = queued.message;
-            self.window.queued_bytes -= stored.topic.len() + stored.payload.len();
+            self.window.queued_bytes -= stored.size();
+            // What is sent is the time that is left (MQTT-3.3.2-6).
+            let waited = now.since(queued.since).as_secs();
+            let left = stored.expiry.map(|expiry| u64::from(expiry).saturating_sub(waited) as u32);
+            if left == Some(0) && waited > 0 {
+                expired += 1;
+                continue;
+            }
             let id = self.window.take_id();
             let mut message = Message {
                 topic: &stored.topic,
                 qos: QoS::AtLeastOnce,
                 retain: stored.retain,
-                expiry: stored.expiry,
+                expiry: left,
                 properties: Forwardable::stored(&stored.properties),
                 payload: &stored.payload,
                 encoded: Default::default(),
@@ -302,7 +335,7 @@ impl Session {
                 return Err(Ending::with(ReasonCode::UNSPECIFIED_ERROR, "a queued message could not be encoded"));
             }
         }
-        Ok(())
+        Ok(expired)
     }
 
     /// Bytes that wait in the queue.
@@ -313,4 +346,97 @@ impl Session {
 
 fn written(done: bool) -> Delivery {
     if done { Delivery::Written } else { Delivery::Dropped(Dropped::TooLarge) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::mqtt::codec::{Packet, Publish, Sender, decode, decode_publish, encode, split};
+
+    fn session(change: impl FnOnce(&mut Connect, &mut Settings)) -> Session {
+        let (mut connect, mut settings) = (Connect::new(Version::V5, "c"), Settings::default());
+        settings.send_maximum = 1;
+        change(&mut connect, &mut settings);
+        Session::new("c".into(), &connect, &settings, Moment::default())
+    }
+
+    fn publish(change: impl FnOnce(&mut Publish)) -> BytesMut {
+        let mut publish = Publish { topic: "t".into(), qos: QoS::AtLeastOnce, ..Publish::default() };
+        publish.packet_id = Some(PacketId::MIN);
+        change(&mut publish);
+        let mut bytes = BytesMut::new();
+        encode(&Packet::Publish(Box::new(publish)), Version::V5, &mut bytes).expect("encodes");
+        bytes
+    }
+
+    fn deliver(s: &mut Session, out: &mut Outbound, bytes: &[u8]) -> Delivery {
+        let frame = split(bytes, usize::MAX).expect("a frame").expect("whole");
+        let publish =
+            decode_publish(Version::V5, Sender::Client, frame.first_byte, frame.body(bytes)).expect("decodes");
+        let mut message = Message::new(publish.topic, &publish);
+        s.deliver(Moment::default(), out, &mut message, QoS::AtLeastOnce, false, &[])
+    }
+
+    fn sent(out: &mut Outbound) -> Vec<Publish> {
+        let bytes = out.take();
+        let mut rest = &bytes[..];
+        let mut all = Vec::new();
+        while let Some(frame) = split(rest, usize::MAX).expect("well formed") {
+            match decode(Some(Version::V5), Sender::Server, frame.first_byte, frame.body(rest)).expect("decodes") {
+                Packet::Publish(publish) => all.push(*publish),
+                other => panic!("{other:?}"),
+            }
+            rest = &rest[frame.total..];
+        }
+        all
+    }
+
+    #[test]
+    fn properties_count_for_the_queue() {
+        let mut s = session(|_, settings| settings.queue_bytes = 5000);
+        let mut out = Outbound::default();
+        let large = publish(|p| p.properties.user_properties = vec![("k".into(), "v".repeat(4000))]);
+        assert_eq!(deliver(&mut s, &mut out, &large), Delivery::Written);
+        assert_eq!(deliver(&mut s, &mut out, &large), Delivery::Queued);
+        assert_eq!(deliver(&mut s, &mut out, &large), Delivery::Dropped(Dropped::QueueFull));
+    }
+
+    #[test]
+    fn time_in_the_queue_counts_for_the_expiry() {
+        let mut s = session(|_, _| {});
+        let mut out = Outbound::default();
+        for expiry in [100, 5, 30] {
+            deliver(&mut s, &mut out, &publish(|p| p.properties.message_expiry = Some(expiry)));
+        }
+        let first = sent(&mut out)[0].packet_id.expect("qos 1");
+        let later = Moment(Duration::from_secs(10));
+        assert_eq!(s.on_puback(later, &mut out, first).expect("goes on"), 1);
+        let rest: Vec<Option<u32>> = sent(&mut out).into_iter().map(|p| p.properties.message_expiry).collect();
+        assert_eq!(rest, [Some(20)]);
+        assert_eq!(s.queued_bytes(), 0);
+    }
+
+    #[test]
+    fn the_largest_packet_that_the_client_takes_is_sent() {
+        let bytes = publish(|p| p.payload = "x".repeat(50).into());
+        for (most, outcome) in
+            [(bytes.len(), Delivery::Written), (bytes.len() - 1, Delivery::Dropped(Dropped::TooLarge))]
+        {
+            let mut s = session(|c, _| c.properties.maximum_packet_size = NonZeroU32::new(most as u32));
+            assert_eq!(deliver(&mut s, &mut Outbound::default(), &bytes), outcome);
+        }
+    }
+
+    #[test]
+    fn an_identifier_that_is_in_use_is_not_given_out_again() {
+        let mut s = session(|_, settings| settings.send_maximum = 3);
+        let id = |n| PacketId::new(n).expect("not zero");
+        let w = &mut s.window;
+        (w.next, w.holes) = (id(9), true);
+        w.inflight = [id(1), id(9)].into();
+        assert_eq!(w.take_id(), id(10));
+    }
 }
