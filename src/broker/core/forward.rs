@@ -9,7 +9,7 @@ use super::conn::Phase;
 use super::dest::{Awaiting, Destination};
 use super::room::{DestIndex, Matches};
 use super::{Batch, ConnKey, Core, DropReason, Effect, get};
-use crate::mqtt::codec::{MAX_PACKET, Sender, Version, decode_publish, split};
+use crate::mqtt::codec::{MAX_PACKET, PublishProperties, PublishRef, QoS, Sender, Version, decode_publish, split};
 use crate::mqtt::session::Message;
 
 impl Core {
@@ -60,24 +60,30 @@ impl Core {
     fn deliver_run(&mut self, now: Moment, room: usize, mut rest: &[u8]) -> bool {
         // A batch holds what one read of a publisher brought, so a topic mostly repeats; and every worker of the
         // node gets the batch, so most of it is mostly for another: those cost no more than a comparison.
-        let mut recent: Option<(&[u8], Rc<Matches>)> = None;
+        let mut recent: Option<(&str, Rc<Matches>)> = None;
         while let Ok(Some(frame)) = split(rest, MAX_PACKET) {
             let body = frame.body(rest);
             rest = &rest[frame.total..];
-            let Some(topic) = topic_of(body) else { return false };
-            let matches = match &recent {
-                Some((of, matches)) if *of == topic => matches.clone(),
+            let Some(bytes) = topic_of(body) else { return false };
+            let (topic, matches) = match &recent {
+                Some((topic, matches)) if topic.as_bytes() == bytes => (*topic, matches.clone()),
                 _ => {
-                    let Ok(text) = std::str::from_utf8(topic) else { return false };
-                    let found = self.rooms[room].matches(text);
+                    let Ok(topic) = std::str::from_utf8(bytes) else { return false };
+                    let found = self.rooms[room].matches(topic);
                     recent = Some((topic, found.clone()));
-                    found
+                    (topic, found)
                 }
             };
             if matches.locals.is_empty() {
                 continue;
             }
-            let Ok(publish) = decode_publish(Version::V5, Sender::Client, frame.first_byte, body) else { return false };
+            let publish = match plain(frame.first_byte, topic, body) {
+                Some(plain) => plain,
+                None => match decode_publish(Version::V5, Sender::Client, frame.first_byte, body) {
+                    Ok(publish) => publish,
+                    Err(_) => return false,
+                },
+            };
             let mut message = Message::new(publish.topic, &publish);
             self.deliver(now, room, &matches.locals, None, &mut message);
         }
@@ -170,4 +176,20 @@ impl Core {
 fn topic_of(body: &[u8]) -> Option<&[u8]> {
     let (len, rest) = body.split_first_chunk()?;
     rest.get(..usize::from(u16::from_be_bytes(*len)))
+}
+
+/// A PUBLISH without properties, which most are: nothing of it is left to check but its topic, and that was matched.
+fn plain<'a>(first_byte: u8, topic: &'a str, body: &'a [u8]) -> Option<PublishRef<'a>> {
+    let qos = QoS::from_u8((first_byte >> 1) & 0b11)?;
+    let id = if qos == QoS::AtMostOnce { 0 } else { 2 };
+    let (no_properties, payload) = body.get(2 + topic.len() + id..)?.split_first()?;
+    (*no_properties == 0).then(|| PublishRef {
+        dup: false,
+        qos,
+        retain: first_byte & 1 != 0,
+        topic,
+        packet_id: None,
+        properties: PublishProperties::default(),
+        payload,
+    })
 }

@@ -10,8 +10,8 @@ use rookery_cluster::limits::{CONNECT_DEADLINE, LEASE, PUBLISH_TIMEOUT};
 
 use super::*;
 use crate::mqtt::codec::{
-    Ack, Connect, Disconnect, Packet, PacketId, Publish, QoS, Sender, Subscribe, SubscribeFilter, Version, decode,
-    encode, split,
+    Ack, Connect, Disconnect, MessageProperties, Packet, PacketId, Publish, QoS, Sender, Subscribe, SubscribeFilter,
+    Version, decode, encode, split,
 };
 
 const B: BrokerId = BrokerId(9);
@@ -548,6 +548,34 @@ fn forwarded_publishes_are_delivered_here_and_go_no_further() {
     w.step(Input::Forwarded { runs: &batch.runs });
     assert!(matches!(&w.sent(a, Version::V5)[..], [Packet::Publish(p)] if p.qos == QoS::AtLeastOnce));
     assert_eq!(w.flush(), []);
+}
+
+#[test]
+fn forwarded_publishes_arrive_as_they_were_published_with_and_without_properties() {
+    let mut w = World::new();
+    w.peer_wants("f/#");
+    let a = w.subscribed("a", "f/#", QoS::AtLeastOnce);
+    let (p, _) = w.connect(Version::V5, "p");
+    let properties = MessageProperties {
+        content_type: Some("text/plain".into()),
+        user_properties: vec![("k".into(), "v".into())],
+        ..MessageProperties::default()
+    };
+    let mut sent = Vec::new();
+    for (n, topic) in ["f/1", "f/1", "f/2", "f/1"].into_iter().enumerate() {
+        let publish = Publish {
+            topic: topic.into(),
+            payload: format!("{n}").into(),
+            properties: if n % 2 == 1 { properties.clone() } else { MessageProperties::default() },
+            ..Publish::default()
+        };
+        w.packet(p, Version::V5, &Packet::Publish(Box::new(publish.clone())));
+        sent.push(Packet::Publish(Box::new(publish)));
+    }
+    let Some(Effect::Send { batch, .. }) = w.flush().pop() else { panic!("a batch") };
+    assert_eq!(w.sent(a, Version::V5), sent);
+    w.step(Input::Forwarded { runs: &batch.runs });
+    assert_eq!(w.sent(a, Version::V5), sent);
 }
 
 #[test]
