@@ -199,7 +199,6 @@ impl Services for NodeServices {
         let Ok(place) = self.queue.clone().try_acquire_owned() else {
             return answer.post(Mail::Authenticated { conn, result: Err(ReasonCode::SERVER_BUSY) });
         };
-        #[expect(clippy::disallowed_methods, reason = "one short task for each connection that waits for it")]
         control.spawn(async move {
             let Ok(_permit) = self.checks.clone().acquire_owned().await else { return };
             let result = self.check(&request).map_err(|denied| {

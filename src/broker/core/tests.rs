@@ -435,9 +435,9 @@ fn p12_subscribes_that_wait_for_their_barriers_are_bounded() {
 fn a_client_at_its_limit_may_change_a_subscription() {
     let mut w = World::new();
     let (a, nonce) = w.claiming(Version::V5, "a");
-    w.grant("a", nonce, 1);
     let settings = Settings { max_subscriptions: 1, ..Settings::default() };
     w.step(Input::Reconfigured { broker: B, settings: Arc::new(settings) });
+    w.grant("a", nonce, 1);
     w.sent(a, Version::V5);
     let answer = |w: &mut World, filter: &str, qos| {
         if let [Effect::Subscribe { token, .. }] = w.subscribe(a, filter, qos)[..] {

@@ -68,10 +68,13 @@ impl Core {
 
     pub(super) fn on_reconfigured(&mut self, broker: BrokerId, settings: &Arc<Settings>) {
         for (_, conn) in &mut self.conns {
-            if let Phase::Active(active) = &mut conn.phase
-                && active.admitted.broker == broker
-            {
-                active.admitted.settings = settings.clone();
+            let admitted = match &mut conn.phase {
+                Phase::Active(active) => &mut active.admitted,
+                Phase::Claiming(claiming) => &mut claiming.admitted,
+                Phase::Greeting | Phase::Authenticating(_) | Phase::Closing => continue,
+            };
+            if admitted.broker == broker {
+                admitted.settings = settings.clone();
             }
         }
     }
