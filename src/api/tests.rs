@@ -16,6 +16,7 @@ use rookery_proto::admin::cluster_client::ClusterClient;
 use rookery_proto::admin::namespaces_client::NamespacesClient;
 use rookery_proto::admin::tokens_client::TokensClient;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
@@ -96,6 +97,8 @@ struct World {
     token: String,
     metadata: Metadata,
     others: Arc<Others>,
+    /// Ends with this.
+    _server: JoinSet<std::io::Result<()>>,
 }
 
 impl World {
@@ -128,10 +131,11 @@ impl World {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(serve(Service::new(tools), listener, None, std::future::pending()));
+        let mut server = JoinSet::new();
+        server.spawn(serve(Service::new(tools), listener, None, std::future::pending()));
         let channel = Endpoint::from_shared(url).unwrap().connect_lazy();
         let token = Self::token_of(&metadata, Scope::All).await;
-        Self { channel, token, metadata, others }
+        Self { channel, token, metadata, others, _server: server }
     }
 
     async fn token_of(metadata: &Metadata, scope: Scope) -> String {
