@@ -1,6 +1,7 @@
 //! The network, as an argument: how a node listens and dials ([`Net`]), and its connections to its peers
 //! ([`PeerChannels`]).
 
+mod accepted;
 mod cut;
 mod peers;
 mod server;
@@ -17,6 +18,8 @@ use tonic::transport::Channel;
 use crate::consensus::BoxFuture;
 use crate::ids::NodeId;
 
+pub use accepted::Accepted;
+pub use cut::{Cut, CutSignal, Cuttable};
 pub use peers::TlsPeerChannels;
 pub use server::{JoinSource, PeerGate, PeerServer, serve_peers};
 pub use tokio_net::TokioNet;

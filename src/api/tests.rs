@@ -1,5 +1,6 @@
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -15,15 +16,19 @@ use rookery_proto::admin::brokers_client::BrokersClient;
 use rookery_proto::admin::cluster_client::ClusterClient;
 use rookery_proto::admin::namespaces_client::NamespacesClient;
 use rookery_proto::admin::tokens_client::TokensClient;
+use rustls::ServerConfig;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tonic::metadata::MetadataValue;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Status};
 
+use super::serve::{BOUNDS, Bounds, serve_within};
 use super::*;
 use crate::auth::{Sealer, Verifier, new_api_token};
 
+mod port;
 mod retries;
 
 /// A group of one, in memory.
@@ -64,11 +69,16 @@ impl Consensus for Alone {
 struct Others {
     waited: AtomicU64,
     deaf: Mutex<bool>,
+    /// They never answer, nor is it ever given up.
+    stuck: AtomicBool,
 }
 
 impl Everywhere for Others {
     fn everywhere(&self, _: LogIndex) -> BoxFuture<'_, Result<(), Vec<NodeId>>> {
         self.waited.fetch_add(1, Ordering::Relaxed);
+        if self.stuck.load(Ordering::Relaxed) {
+            return Box::pin(std::future::pending());
+        }
         let answer = if *self.deaf.lock() { Err(vec![NodeId(2)]) } else { Ok(()) };
         Box::pin(async { answer })
     }
@@ -97,12 +107,18 @@ struct World {
     token: String,
     metadata: Metadata,
     others: Arc<Others>,
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
     /// Ends with this.
-    _server: JoinSet<std::io::Result<()>>,
+    server: JoinSet<std::io::Result<()>>,
 }
 
 impl World {
     async fn new() -> Self {
+        Self::start(BOUNDS, None).await
+    }
+
+    async fn start(bounds: Bounds, tls: Option<(Arc<ServerConfig>, ClientTlsConfig)>) -> Self {
         let (machine, view) = machine();
         let consensus = Arc::new(Alone(Mutex::new((machine, 0))));
         let metadata = Metadata::new(consensus, view, Arc::new(SystemClock), Arc::new(SystemRng));
@@ -130,12 +146,21 @@ impl World {
             place: Place { domain: "example.com".into(), mqtts_port: 8883 },
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let address = listener.local_addr().unwrap();
+        let (config, endpoint) = match tls {
+            None => (None, Endpoint::from_shared(format!("http://{address}")).unwrap()),
+            Some((config, client)) => {
+                let endpoint = Endpoint::from_shared(format!("https://{address}")).unwrap();
+                (Some(config), endpoint.tls_config(client).unwrap())
+            }
+        };
+        let (stop, stopped) = oneshot::channel();
+        let stopped = async { drop(stopped.await) };
         let mut server = JoinSet::new();
-        server.spawn(serve(Service::new(tools), listener, None, std::future::pending()));
-        let channel = Endpoint::from_shared(url).unwrap().connect_lazy();
+        server.spawn(serve_within(bounds, Service::new(tools), listener, config, stopped));
+        let channel = endpoint.connect_lazy();
         let token = Self::token_of(&metadata, Scope::All).await;
-        Self { channel, token, metadata, others, _server: server }
+        Self { channel, token, metadata, others, address, stop, server }
     }
 
     async fn token_of(metadata: &Metadata, scope: Scope) -> String {

@@ -10,18 +10,27 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
 
 /// Ends the streams made with it: at [`Cut::now`], or when dropped.
-pub(super) struct Cut(watch::Sender<bool>);
+pub struct Cut(watch::Sender<bool>);
+
+impl Default for Cut {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl Cut {
-    pub(super) fn new() -> Self {
+    /// One that has not happened.
+    pub fn new() -> Self {
         Cut(watch::channel(false).0)
     }
 
-    pub(super) fn now(&self) {
+    /// Ends all streams made with it, now and later.
+    pub fn now(&self) {
         self.0.send_replace(true);
     }
 
-    pub(super) fn signal(&self) -> CutSignal {
+    /// For one stream.
+    pub fn signal(&self) -> CutSignal {
         self.watch().signal()
     }
 
@@ -42,17 +51,19 @@ impl CutWatch {
 }
 
 type OnError = Box<dyn FnOnce(&io::Error) + Send>;
-pub(super) type CutSignal = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Resolves when a stream is to end.
+pub type CutSignal = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// `io` until `signal`; from then on every read and write fails. `on_error` sees read errors once.
-pub(super) struct Cuttable<T> {
+pub struct Cuttable<T> {
     io: T,
     signal: Option<CutSignal>,
     on_error: Option<OnError>,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Cuttable<T> {
-    pub(super) fn new(io: T, signal: CutSignal) -> Self {
+    /// `io` until `signal`.
+    pub fn new(io: T, signal: CutSignal) -> Self {
         Self { io, signal: Some(signal), on_error: None }
     }
 

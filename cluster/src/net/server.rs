@@ -3,12 +3,9 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -17,10 +14,10 @@ use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::{InterceptorLayer, Routes};
 use tonic::transport::Server;
-use tonic::transport::server::Connected;
 use tonic::{Request, Status};
 
-use super::cut::{Cut, Cuttable};
+use super::accepted::Accepted;
+use super::cut::Cut;
 use super::peers::{CONNECTION_WINDOW, PING_EVERY, PING_TIMEOUT, STREAM_WINDOW};
 use super::{BoxStream, Listener, PeerIdentity};
 use crate::ids::NodeId;
@@ -125,9 +122,9 @@ struct Door {
     tls: Arc<NodeTls>,
     gate: PeerGate,
     cut: Arc<Cut>,
-    peers: mpsc::Sender<io::Result<Accepted<PeerIdentity>>>,
-    data: mpsc::Sender<io::Result<Accepted<PeerIdentity>>>,
-    joins: mpsc::Sender<io::Result<Accepted<JoinSource>>>,
+    peers: mpsc::Sender<io::Result<Accepted<TlsStream<BoxStream>, PeerIdentity>>>,
+    data: mpsc::Sender<io::Result<Accepted<TlsStream<BoxStream>, PeerIdentity>>>,
+    joins: mpsc::Sender<io::Result<Accepted<TlsStream<BoxStream>, JoinSource>>>,
 }
 
 async fn accept(listener: &dyn Listener, door: Arc<Door>) {
@@ -193,56 +190,11 @@ impl Door {
         Ok(PeerIdentity(name.node))
     }
 
-    fn accepted<C>(&self, stream: TlsStream<BoxStream>, info: C) -> Accepted<C> {
-        Accepted { io: Cuttable::new(stream, self.cut.signal()), info }
+    fn accepted<C>(&self, stream: TlsStream<BoxStream>, info: C) -> Accepted<TlsStream<BoxStream>, C> {
+        Accepted::new(stream, self.cut.signal(), info)
     }
 }
 
-async fn hand_over<C>(to: &mpsc::Sender<io::Result<Accepted<C>>>, connection: Accepted<C>) -> Result<(), String> {
+async fn hand_over<C>(to: &mpsc::Sender<io::Result<C>>, connection: C) -> Result<(), String> {
     to.send(Ok(connection)).await.map_err(|_| "this node does not serve that protocol".to_owned())
-}
-
-/// A connection with what is known of its caller.
-struct Accepted<C> {
-    io: Cuttable<TlsStream<BoxStream>>,
-    info: C,
-}
-
-impl<C: Clone + Send + Sync + 'static> Connected for Accepted<C> {
-    type ConnectInfo = C;
-    fn connect_info(&self) -> C {
-        self.info.clone()
-    }
-}
-
-impl<C: Unpin> AsyncRead for Accepted<C> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
-    }
-}
-
-impl<C: Unpin> AsyncWrite for Accepted<C> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
 }
