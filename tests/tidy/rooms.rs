@@ -215,14 +215,14 @@ pub const ROOMS: &[Room] = &[
     // the administration: one corridor, and the doors that name tonic
     driver(
         "src/api",
-        &["parking_lot", "rustls", "time", "tokio"],
+        &["parking_lot", "ring", "rustls", "time", "tokio"],
         &[CLOCK, CONSENSUS, IDS, "cluster/src/join", LIMITS, "cluster/src/membership", METADATA, PKI, RNG, "src/auth"],
     ),
     driver("src/api/grpc", &["tokio", "tonic", "tonic_reflection"], &[IDS, METADATA, PROTO, "src/api", "src/auth"]),
     driver(
         "src/api/serve",
         &["rustls", "tokio", "tokio_rustls", "tokio_stream", "tonic"],
-        &[PKI, "src/api", "src/api/grpc"],
+        &[NET, PKI, "src/api", "src/api/grpc"],
     ),
     // the composition root: wires the drivers, so it knows them all
     driver(
