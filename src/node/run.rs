@@ -22,7 +22,7 @@ use rookery_cluster::rng::{SharedRng, SystemRng};
 use rookery_cluster::swim::{self, Keyring, Members, SwimConfig};
 use rookery_raft::{GroupConfig, Groups, Settings};
 use tokio::runtime::{Handle, Runtime};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::admin::{Admin, ApiPorts};
 use super::authority::Authority;
@@ -108,6 +108,7 @@ struct Life {
     forward: Forward,
     listeners: Listeners,
     members: Members,
+    swim: JoinHandle<()>,
     _tasks: JoinSet<()>,
 }
 
@@ -329,15 +330,15 @@ impl Node {
             forward.clone(),
             self.services.clone(),
         ));
-        let members = self.membership(life, &mut tasks).await?;
+        let (members, swim) = self.membership(life).await?;
         let tls = self.client_tls()?;
         let bounds = Bounds::new(self.config.limits.connections);
         let listeners = Listeners::start(&self.config.listeners, bounds, Some(tls), mailboxes, &control)
             .map_err(NodeError::Listen)?;
-        Ok(Life { workers, forward, listeners, members, _tasks: tasks })
+        Ok(Life { workers, forward, listeners, members, swim, _tasks: tasks })
     }
 
-    async fn membership(&self, life: NodeLife, tasks: &mut JoinSet<()>) -> Result<Members, NodeError> {
+    async fn membership(&self, life: NodeLife) -> Result<(Members, JoinHandle<()>), NodeError> {
         let listen = self.config.cluster.listen;
         let seeds = self
             .metadata
@@ -355,11 +356,7 @@ impl Node {
             keys: Keyring::new(1, &self.files.secrets.cluster_key),
         };
         let net: SharedNet = Arc::new(TokioNet);
-        let (members, task) = swim::start(swim, net, self.clock.clone(), self.rng.clone()).await?;
-        tasks.spawn(async move {
-            let _ = task.await;
-        });
-        Ok(members)
+        Ok(swim::start(swim, net, self.clock.clone(), self.rng.clone()).await?)
     }
 
     /// TLS towards clients: the configured certificate, else one signed on demand by the cluster's authority for
@@ -405,6 +402,9 @@ impl Node {
                 let _ = tokio::time::timeout(FAREWELL, self.lease.end()).await;
             }
             let _ = tokio::time::timeout(FAREWELL, life.members.leave()).await;
+            // Whatever became of the farewell: the next life binds the same port.
+            life.swim.abort();
+            let _ = life.swim.await;
             life.forward.stop();
         }
         self.lease.stop();
