@@ -15,6 +15,7 @@
 mod admin;
 mod authority;
 mod card;
+mod data_plane;
 mod error;
 mod follow;
 pub mod found;

@@ -21,11 +21,11 @@ use rookery_cluster::placement::driver::Placement;
 use rookery_cluster::rng::{SharedRng, SystemRng};
 use rookery_cluster::swim::{self, Keyring, Members, SwimConfig};
 use rookery_raft::{GroupConfig, Groups, Settings};
-use tokio::runtime::{Handle, Runtime};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::admin::{Admin, ApiPorts};
 use super::authority::Authority;
+use super::data_plane::DataPlane;
 use super::health::{LifeStats, NodeHealth};
 use super::peers::{PeerPort, Serving};
 use super::services::{NameOf, NodeServices, broker_of_name};
@@ -415,30 +415,6 @@ impl Node {
         }
         self.groups.shutdown().await;
         self.stores.close();
-    }
-}
-
-/// Publishes between nodes have a thread of their own: the control plane never queues behind them (R18).
-struct DataPlane(Option<Runtime>);
-
-impl DataPlane {
-    fn start() -> io::Result<Self> {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.worker_threads(1).thread_name("data").enable_all().build().map(|runtime| Self(Some(runtime)))
-    }
-
-    fn handle(&self) -> Handle {
-        // It is taken by `drop` only.
-        self.0.as_ref().map_or_else(Handle::current, |runtime| runtime.handle().clone())
-    }
-}
-
-impl Drop for DataPlane {
-    fn drop(&mut self) {
-        // A runtime must not wait for its end on another runtime's thread.
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
     }
 }
 
