@@ -16,6 +16,7 @@ mod admin;
 mod authority;
 mod card;
 mod data_plane;
+mod catch_up;
 mod error;
 mod follow;
 pub mod found;

@@ -115,6 +115,22 @@ impl Info {
     }
 }
 
+/// What `rookery cluster status` says.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Status {
+    /// The Raft groups; number 0 is the metadata's.
+    pub groups: Vec<Group>,
+}
+
+/// One Raft group.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "as the status has it")]
+pub struct Group {
+    pub group: u32,
+    pub leader: Option<u64>,
+    pub voters: Vec<u64>,
+}
+
 /// A running cluster. Dropped, all its processes end and its folder goes, unless a panic is under way: then the folder
 /// stays and the ends of the logs are printed.
 pub struct Cluster {
@@ -137,12 +153,41 @@ impl Cluster {
         let whole = |path: &Path| path.canonicalize().map_err(io_error(path.display().to_string()));
         let (program, folder) = (whole(program)?, whole(folder)?);
         let (dev, info) = start_dev(&program, &folder, nodes).await?;
-        Ok(Self { program, folder, info, dev, own: BTreeMap::new(), keep: false })
+        let cluster = Self { program, folder, info, dev, own: BTreeMap::new(), keep: false };
+        cluster.settled().await?;
+        Ok(cluster)
+    }
+
+    /// Waits until every group has its replicas on all nodes (as many as it has of either) and a leader.
+    ///
+    /// # Errors
+    /// It does not come to that.
+    pub async fn settled(&self) -> Result<(), HarnessError> {
+        let replicas = self.info.nodes.len().min(3);
+        let settled = |groups: &[Group]| groups.iter().all(|g| g.voters.len() == replicas && g.leader.is_some());
+        until("every group is placed and led", async || {
+            self.status(1).await.is_ok_and(|status| status.groups.len() > 1 && settled(&status.groups))
+        })
+        .await
+    }
+
+    /// What node `id` says of the cluster's groups.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn status(&self, id: u64) -> Result<Status, HarnessError> {
+        let said = self.cli(id, &["cluster", "status", "--output", "json"]).await?;
+        serde_json::from_str(&said).map_err(|error| HarnessError::Dev(format!("status said {said:?}: {error}")))
     }
 
     /// How to reach it.
     pub fn info(&self) -> &Info {
         &self.info
+    }
+
+    /// Where it keeps its data, settings and logs.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Leaves the folder where it is at the end.
@@ -155,7 +200,7 @@ impl Cluster {
         self.info.nodes.iter().map(|node| node.id).collect()
     }
 
-    /// A connection to node `id` over plain MQTT.
+    /// A connection to node `id` over plain MQTT, at the first try.
     ///
     /// # Errors
     /// There is none.
@@ -276,7 +321,7 @@ impl Cluster {
     pub async fn start_again(&mut self) -> Result<(), HarnessError> {
         let nodes = self.info.nodes.len() as u64;
         (self.dev, self.info) = start_dev(&self.program, &self.folder, nodes).await?;
-        Ok(())
+        self.settled().await
     }
 
     fn end(&mut self) {

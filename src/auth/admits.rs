@@ -84,6 +84,11 @@ pub enum Reason {
 }
 
 impl Denied {
+    /// Whether newer metadata may say otherwise: a key, a broker or an unrevocation that has not come yet.
+    pub fn depends_on_view(&self) -> bool {
+        matches!(self, Denied::UnknownKey | Denied::NoBroker | Denied::OtherBroker | Denied::Revoked)
+    }
+
     /// What the client is told.
     pub fn reason(&self) -> Reason {
         match self {

@@ -19,6 +19,8 @@ use crate::broker::core::{Admitted, AuthRequest, ConnKey, Settings, View};
 use crate::broker::{Mail, Mailbox, Services};
 use crate::mqtt::codec::ReasonCode;
 
+use super::catch_up::CatchUp;
+
 /// Token checks at one time: each costs about 0.1 ms of a core, and Raft runs on the same threads (R18).
 const CHECKS_AT_ONCE: usize = 2;
 /// Token checks that may be waited for: under a second's worth. More CONNECTs get 0x89, as each keeps up to 128 KiB, also
@@ -34,8 +36,9 @@ pub struct NodeServices {
     pub domain: String,
     pub control: Handle,
     verifier: Verifier,
-    checks: Arc<Semaphore>,
+    checks: Semaphore,
     queue: Arc<Semaphore>,
+    catch_up: CatchUp,
     mailboxes: Vec<Arc<Mailbox>>,
     forward: OnceLock<Forward>,
     /// The life that the workers serve under.
@@ -53,15 +56,17 @@ impl NodeServices {
         domain: String,
         mailboxes: Vec<Arc<Mailbox>>,
     ) -> Arc<Self> {
+        let catch_up = CatchUp::new(metadata.clone(), clock.clone());
         Arc::new(Self {
             lease,
             metadata,
             sessions,
             clock,
+            catch_up,
             domain,
             control: Handle::current(),
             verifier: Verifier::new(),
-            checks: Arc::new(Semaphore::new(CHECKS_AT_ONCE)),
+            checks: Semaphore::new(CHECKS_AT_ONCE),
             queue: Arc::new(Semaphore::new(MAX_CHECKS)),
             mailboxes,
             forward: OnceLock::new(),
@@ -83,6 +88,12 @@ impl NodeServices {
     /// The workers know all changes up to `index`.
     pub fn told(&self, index: LogIndex) {
         self.told.send_replace(index);
+    }
+
+    async fn check_in_turn(&self, request: &AuthRequest) -> Result<Admitted, Denied> {
+        // It is never closed.
+        let _permit = self.checks.acquire().await;
+        self.check(request)
     }
 
     fn check(&self, request: &AuthRequest) -> Result<Admitted, Denied> {
@@ -199,9 +210,13 @@ impl Services for NodeServices {
         let Ok(place) = self.queue.clone().try_acquire_owned() else {
             return answer.post(Mail::Authenticated { conn, result: Err(ReasonCode::SERVER_BUSY) });
         };
+        // One short task for each connection that waits for it.
         control.spawn(async move {
-            let Ok(_permit) = self.checks.clone().acquire_owned().await else { return };
-            let result = self.check(&request).map_err(|denied| {
+            let mut result = self.check_in_turn(&request).await;
+            if result.as_ref().is_err_and(Denied::depends_on_view) && self.catch_up.run().await {
+                result = self.check_in_turn(&request).await;
+            }
+            let result = result.map_err(|denied| {
                 tracing::debug!(from = %request.from, client_id = request.client_id, %denied, "connect refused");
                 code(&denied)
             });

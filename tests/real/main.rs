@@ -1,0 +1,16 @@
+//! Real processes and real clients, one behaviour a file: t1x clients, t2x takeover and credentials, t3x faults, t4x bad
+//! input. Each test starts a cluster of its own; they run one after another, because two clusters on a small machine
+//! would measure the machine.
+
+mod harness;
+mod t10_mosquitto;
+mod t11_mqttjs;
+mod t12_paho;
+mod t13_own_client;
+mod t20_takeover;
+mod t21_revocation;
+mod t30_kill_each;
+mod t31_leader_killed;
+mod t32_restart;
+mod t40_bad_packets;
+mod t41_bad_start;

@@ -1,0 +1,34 @@
+//! P3, P4, P7: each node is killed in turn under load, and comes back.
+
+use rookery_jepsen::report::Report;
+use rookery_jepsen::workload::{Plan, Workload};
+use rookery_jepsen::{History, nemesis};
+
+use crate::harness::three;
+
+async fn rounds(count: u32) {
+    let plan = Plan::default();
+    let mut cluster = three().await;
+    let history = History::default();
+    let credentials = cluster.issue(plan.credentials()).await.expect("issues credentials");
+    let workload = Workload::start(cluster.info(), plan, credentials, &history);
+    for _ in 0..count {
+        nemesis::kill_each(&mut cluster, &history).await.expect("the cluster comes back");
+    }
+    workload.finish().await.expect("the last messages are acknowledged");
+    let report = Report::of(&history);
+    println!("{report}");
+    assert!(report.violations.is_empty(), "{report}");
+    assert!(report.delivered > 0 && report.claims > 1, "the workload did nothing: {report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn t30_each_node_is_killed_in_turn_under_load() {
+    rounds(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long"]
+async fn t30_each_node_is_killed_many_times() {
+    rounds(10).await;
+}
