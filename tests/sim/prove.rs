@@ -1,0 +1,53 @@
+//! The simulator is proven by bugs put back into its glue: each must be found within so many seeds. A simulator
+//! that is silent about these would be silent about anything.
+
+use crate::converge;
+use crate::faults::Mood;
+use crate::world::Sabotage;
+
+/// Runs seeds until one finds the bug, in a mood that suits it.
+fn hunt(sabotage: Sabotage, mood: Mood, seeds: u64, promise: &str) {
+    let found = (0..seeds).find_map(|seed| {
+        let world = converge::run_with(seed, mood, sabotage);
+        world.oracle.broken.into_iter().find(|what| what.contains(promise)).map(|what| (seed, what))
+    });
+    match found {
+        Some((seed, what)) => println!("{sabotage:?}: found by seed {seed}: {what}"),
+        None => panic!("{sabotage:?} was not found in {seeds} seeds"),
+    }
+}
+
+#[test]
+fn finds_a_claim_released_before_0x8e_was_sent() {
+    hunt(Sabotage::ReleaseBeforeFlush, Mood::Claims, 30, "P3: ");
+}
+
+#[test]
+fn finds_interest_acknowledged_before_the_workers_saw_it() {
+    hunt(Sabotage::SeenBeforeWorkers, Mood::Streams, 100, "P4: ");
+}
+
+#[test]
+fn finds_a_puback_that_does_not_wait_for_peers() {
+    hunt(Sabotage::AcceptedWhenSent, Mood::Streams, 30, "P4: ");
+}
+
+#[test]
+fn finds_a_lease_without_margin() {
+    hunt(Sabotage::LeaseWithoutMargin, Mood::Leases, 100, "P3: ");
+}
+
+#[test]
+fn finds_a_deposed_leader_that_renews() {
+    hunt(Sabotage::RenewUnconfirmed, Mood::Leases, 100, "P3: ");
+}
+
+#[test]
+fn finds_a_stream_that_forgets_what_it_has() {
+    hunt(Sabotage::ForgetInbox, Mood::Streams, 100, "P7: ");
+}
+
+#[test]
+fn finds_workers_that_hear_of_no_revocation() {
+    hunt(Sabotage::NoRecheck, Mood::Claims, 100, "P2: ");
+}

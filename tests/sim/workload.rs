@@ -1,0 +1,96 @@
+//! What clients do, at random.
+
+use std::time::Duration;
+
+use rookery::mqtt::codec::{QoS, Version};
+use rookery_cluster::ids::NodeId;
+
+use crate::client::SockId;
+use crate::world::World;
+
+const CLIENTS: [&str; 6] = ["ann", "bob", "cid", "dot", "eve", "fay"];
+const TOPICS: [&str; 4] = ["a/1", "a/2", "b/1", "c"];
+const FILTERS: [&str; 6] = ["a/1", "a/+", "b/#", "#", "c", "+/1"];
+
+/// All client IDs of the random workload.
+pub fn clients() -> impl Iterator<Item = &'static str> {
+    CLIENTS.into_iter()
+}
+
+impl World {
+    /// Clients do something every now and then until `end`.
+    pub fn clients_until(&mut self, end: Duration) {
+        let pause = self.rng.millis(1, 120);
+        if self.now + pause >= end {
+            return;
+        }
+        self.after(pause, move |w| {
+            w.something();
+            w.clients_until(end);
+        });
+    }
+
+    fn something(&mut self) {
+        let Some(id) = self.some_sock().filter(|_| !self.rng.percent(self.cfg.connects)) else {
+            return self.some_connect();
+        };
+        match self.rng.below(40) {
+            0..22 => self.some_publish(id),
+            22..32 => self.some_subscribe(id),
+            32..35 => {
+                let filter = self.rng.pick(&FILTERS);
+                self.unsubscribe(id, filter);
+            }
+            35 => self.disconnect(id),
+            36 => self.hang_up(id),
+            37 => self.some_revocation(),
+            _ => self.some_connect(),
+        }
+    }
+
+    fn some_connect(&mut self) {
+        let client = self.rng.pick(&CLIENTS);
+        let nodes: Vec<NodeId> = self.all_nodes().into_iter().filter(|n| self.node(*n).broker.is_some()).collect();
+        if nodes.is_empty() {
+            return;
+        }
+        let node = self.rng.pick(&nodes);
+        let version = if self.rng.percent(75) { Version::V5 } else { Version::V311 };
+        let narrow = (version == Version::V5 && self.rng.percent(30)).then(|| self.rng.range(1, 3) as u16);
+        let token = format!("{client}-{}", self.rng.below(6));
+        self.connect_as(client, node, version, &token, narrow);
+        if self.rng.percent(10) {
+            // Another one at the same time, elsewhere.
+            let node = self.rng.pick(&nodes);
+            self.connect_as(client, node, Version::V5, &token, None);
+        }
+    }
+
+    fn some_publish(&mut self, id: SockId) {
+        for _ in 0..self.rng.range(1, 3) {
+            let topic = self.rng.pick(&TOPICS);
+            let qos = if self.rng.percent(65) { QoS::AtLeastOnce } else { QoS::AtMostOnce };
+            self.publish(id, topic, qos);
+        }
+    }
+
+    fn some_subscribe(&mut self, id: SockId) {
+        let qos = |w: &mut World| if w.rng.percent(60) { QoS::AtLeastOnce } else { QoS::AtMostOnce };
+        let one = (self.rng.pick(&FILTERS), qos(self));
+        let two = (self.rng.pick(&FILTERS), qos(self));
+        if self.rng.percent(30) && one.0 != two.0 {
+            self.subscribe(id, &[one, two]);
+        } else {
+            self.subscribe(id, &[one]);
+        }
+    }
+
+    fn some_revocation(&mut self) {
+        let client = self.rng.pick(&CLIENTS);
+        // Token 0 is never revoked, so that the client can always come back.
+        let token = format!("{client}-{}", self.rng.range(1, 5));
+        let nodes = self.all_nodes();
+        let node = self.rng.pick(&nodes);
+        self.revoke(node, token);
+    }
+}
