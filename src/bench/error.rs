@@ -54,6 +54,9 @@ pub enum BenchError {
         /// What.
         what: String,
     },
+    /// No write had a good answer.
+    #[error("the administration api refused every write: {0}")]
+    Api(String),
     /// A process that is not there.
     #[error("cannot read the cpu time of process {pid}: {error}")]
     Process {

@@ -26,6 +26,9 @@ const GIVE_UP: Duration = Duration::from_secs(1);
 /// The loop looks at the clock at least this often.
 const TICK: Duration = Duration::from_millis(20);
 
+/// Messages per second where `--rate` is not given (latency).
+const RATE: f64 = 1000.0;
+
 /// Runs the scenario.
 pub(super) fn run(options: &BenchOptions) -> Result<Report, BenchError> {
     let mut load = Load::set_up(options)?;
@@ -118,7 +121,7 @@ impl Load {
             scratch: vec![0; SCRATCH_BYTES.max(2 * (options.payload + BURST_BYTES))],
             start,
             window: options.window,
-            rate: (options.scenario == Scenario::Latency).then_some(options.rate),
+            rate: (options.scenario == Scenario::Latency).then_some(options.rate.unwrap_or(RATE)),
             paced: 0,
             pids: options.pid.clone(),
             warmup: Duration::from_secs_f64(options.warmup),

@@ -4,6 +4,7 @@
 //! One thread, non-blocking sockets, one read and one write per wake-up and socket, packets built from a template
 //! and scanned in place: the tool must not be what is measured. It says how much of a core it used itself.
 
+mod admin;
 mod churn;
 mod conn;
 mod credentials;
@@ -32,6 +33,7 @@ pub fn run(options: &BenchOptions) -> Result<Report, BenchError> {
     match options.scenario {
         Scenario::Connect => churn::run(options),
         Scenario::Takeover => takeover::run(options),
+        Scenario::Admin => admin::run(options),
         Scenario::Fanout | Scenario::Fanin | Scenario::Pairs | Scenario::Latency => load::run(options),
     }
 }

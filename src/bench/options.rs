@@ -35,7 +35,7 @@ pub struct BenchOptions {
     /// Subscribers (fanout).
     #[arg(long, default_value_t = 100)]
     pub subs: usize,
-    /// Clients (connect: 50, takeover: 1).
+    /// Clients (connect: 50, takeover: 1, admin: 64).
     #[arg(long)]
     pub clients: Option<usize>,
     /// Quality of service, both ways.
@@ -56,9 +56,9 @@ pub struct BenchOptions {
     /// Seconds of load before.
     #[arg(long, default_value_t = 1.0)]
     pub warmup: f64,
-    /// Messages per second of all publishers together (latency).
-    #[arg(long, default_value_t = 1000.0)]
-    pub rate: f64,
+    /// Messages per second of all publishers together (latency: 1000); takeovers per second of each client (takeover: 8).
+    #[arg(long)]
+    pub rate: Option<f64>,
     /// Processes of the server, for CPU time and memory.
     #[arg(long, value_name = "PID,..", value_delimiter = ',')]
     pub pid: Vec<u32>,
@@ -68,6 +68,18 @@ pub struct BenchOptions {
     /// JSON map from client ID to token, used in the order of the file; without it clients are anonymous.
     #[arg(long, value_name = "FILE")]
     pub credentials: Option<PathBuf>,
+    /// The administration API, http://HOST:PORT; callers are spread over several (admin).
+    #[arg(long, value_name = "URL,..", value_delimiter = ',', default_value = "http://127.0.0.1:7947")]
+    pub endpoint: Vec<String>,
+    /// A file with the API token (admin).
+    #[arg(long, env = "ROOKERY_API_TOKEN_FILE", value_name = "FILE")]
+    pub api_token_file: Option<PathBuf>,
+    /// The namespace of the broker that is changed (admin).
+    #[arg(long, default_value = "demo")]
+    pub namespace: String,
+    /// The broker whose description is changed (admin).
+    #[arg(long, default_value = "hello")]
+    pub broker: String,
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
@@ -88,6 +100,8 @@ pub enum Scenario {
     Takeover,
     /// Pairs at a fixed rate.
     Latency,
+    /// Callers of the administration API that write.
+    Admin,
 }
 
 impl BenchOptions {
@@ -103,7 +117,7 @@ impl BenchOptions {
         if !(self.seconds > 0.0 && self.warmup >= 0.0 && self.seconds + self.warmup < 86_400.0) {
             return bad("--seconds is above 0, --warmup 0 or more, both together less than a day");
         }
-        if !(self.rate > 0.0 && self.rate <= 1e7) {
+        if self.rate.is_some_and(|rate| !(rate > 0.0 && rate <= 1e7)) {
             return bad("--rate is above 0 and at most 10000000");
         }
         if self.pubs == 0 || self.subs == 0 || self.window == 0 || self.inflight == 0 || self.clients == Some(0) {

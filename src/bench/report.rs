@@ -28,7 +28,7 @@ pub struct Report {
     pub out_of_order: u64,
     /// Messages that came more than once.
     pub duplicates: u64,
-    /// PUBACKs with a failure.
+    /// PUBACKs with a failure; connections refused; writes without a good answer.
     pub failed: u64,
     /// Of takeovers: how the old connection ended.
     pub told: Option<Told>,
@@ -56,7 +56,7 @@ pub struct Timing {
     own_cpu: f64,
     /// Measured time, seconds.
     pub seconds: f64,
-    /// What was counted in it: messages delivered, connects, takeovers.
+    /// What was counted in it: messages delivered, connects, takeovers, writes.
     pub count: u64,
     /// CPU seconds of the server.
     pub server_cpu: f64,
@@ -216,6 +216,7 @@ impl Report {
             Scenario::Connect => "connect",
             Scenario::Takeover => "takeover",
             Scenario::Latency => "latency",
+            Scenario::Admin => "admin",
         }
     }
 }

@@ -28,6 +28,7 @@ fn the_commands_of_the_examples_are_understood() {
         "sub --url mqtts://h:8883 --ca f --client-id c --token t --qos 1 hello/#",
         "pub --url mqtts://h:8883 --ca f --client-id c --token t --qos 1 hello/world hi",
         "bench pairs --pubs 50 --qos 1 --inflight 20",
+        "bench admin --clients 8 --endpoint http://a:1,http://b:1 --api-token-file f",
         "completions bash",
     ] {
         let words = std::iter::once("rookery").chain(line.split(' '));

@@ -21,6 +21,7 @@ use crate::config::{GroupConfig, InitError, Settings, StartError};
 use crate::net::service::RaftService;
 use crate::net::wire::{self, Answer};
 use crate::peers::Peers;
+use crate::reads::Rounds;
 use crate::replica::Replica;
 use crate::route::Route;
 
@@ -48,6 +49,7 @@ struct Group {
     replica: Option<Replica>,
     route: Arc<Route>,
     batcher: Batcher,
+    reads: Rounds<Result<Option<u64>, ProposeError>>,
 }
 
 impl Inner {
@@ -66,7 +68,7 @@ impl Inner {
     /// Replaces what is known of a group; what it proposes goes the new way from now on.
     fn put(&self, id: GroupId, replica: Option<Replica>, route: Arc<Route>) {
         let batcher = Batcher::start(&self.runtime, id, replica.clone(), route.clone(), self.peers.clone());
-        self.groups.write().insert(id, Arc::new(Group { id, replica, route, batcher }));
+        self.groups.write().insert(id, Arc::new(Group { id, replica, route, batcher, reads: Rounds::default() }));
         self.changes.send_modify(|n| *n += 1);
     }
 }
@@ -179,7 +181,7 @@ impl Groups {
         let group = self.0.group(id).ok_or(ProposeError::Unavailable)?;
         let replica = self.replica(id)?;
         loop {
-            match self.read_index(&group, &replica).await? {
+            match group.reads.share(self.read_index(&group, &replica)).await? {
                 Some(index) => return replica.applied(index).await,
                 None => sleep(RETRY).await,
             }

@@ -16,6 +16,7 @@ mod groups;
 mod machine;
 mod net;
 mod peers;
+mod reads;
 mod replica;
 mod route;
 mod snapshot;
