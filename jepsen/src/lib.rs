@@ -8,6 +8,7 @@
 
 pub mod checker;
 pub mod cluster;
+pub mod failover;
 pub mod history;
 pub mod nemesis;
 pub mod report;

@@ -7,7 +7,7 @@ use clap::Parser;
 use rookery_jepsen::cluster::HarnessError;
 use rookery_jepsen::report::Report;
 use rookery_jepsen::workload::{Plan, Workload};
-use rookery_jepsen::{Cluster, History, nemesis};
+use rookery_jepsen::{Cluster, History, failover, nemesis};
 
 /// Kills each node of a cluster in turn under load, and checks what its clients saw.
 ///
@@ -26,6 +26,10 @@ struct Arguments {
     /// How often each node is killed.
     #[arg(long, default_value_t = 1)]
     rounds: u32,
+    /// Instead: kill the leader of metadata that often, and measure how long administration writes wait. Exit code 1:
+    /// longer than 3 s.
+    #[arg(long, value_name = "KILLS")]
+    failover: Option<u32>,
     /// Leave the data and the logs there.
     #[arg(long)]
     keep: bool,
@@ -37,9 +41,9 @@ fn main() -> ExitCode {
         .map_err(|error| HarnessError::Io { what: "runtime".to_owned(), error })
         .and_then(|runtime| runtime.block_on(run(&arguments)));
     match outcome {
-        Ok(report) => {
+        Ok((report, kept)) => {
             print!("{report}");
-            ExitCode::from(u8::from(!report.violations.is_empty()))
+            ExitCode::from(u8::from(!kept))
         }
         Err(error) => {
             eprintln!("harness failure: {error}");
@@ -48,11 +52,16 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: &Arguments) -> Result<Report, HarnessError> {
+/// What to print, and whether every promise was kept.
+async fn run(arguments: &Arguments) -> Result<(String, bool), HarnessError> {
     let plan = Plan::default();
     let mut cluster = Cluster::start(&arguments.program, &arguments.data_dir, arguments.nodes).await?;
     if arguments.keep {
         cluster.keep();
+    }
+    if let Some(kills) = arguments.failover {
+        let failovers = failover::kill_leaders(&mut cluster, kills).await?;
+        return Ok((failovers.to_string(), failovers.in_time()));
     }
     let history = History::default();
     let workload = Workload::start(cluster.info(), plan, cluster.issue(plan.credentials()).await?, &history);
@@ -60,5 +69,6 @@ async fn run(arguments: &Arguments) -> Result<Report, HarnessError> {
         nemesis::kill_each(&mut cluster, &history).await?;
     }
     workload.finish().await?;
-    Ok(Report::of(&history))
+    let report = Report::of(&history);
+    Ok((report.to_string(), report.violations.is_empty()))
 }
