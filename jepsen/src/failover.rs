@@ -38,7 +38,7 @@ impl fmt::Display for Failovers {
         let outcome = if self.in_time() { "ok" } else { "FAIL" };
         let p50 = sorted.get(sorted.len() / 2).copied().unwrap_or_default();
         let max = sorted.last().copied().unwrap_or_default();
-        writeln!(f, "{outcome}: {} kills of the leader, p50 {p50:.0?}, max {max:.0?}, bar {BAR:?}", sorted.len())
+        writeln!(f, "{outcome}: {} kills of the leader, p50 {p50:.2?}, max {max:.2?}, bar {BAR:?}", sorted.len())
     }
 }
 
@@ -57,7 +57,7 @@ pub async fn kill_leaders(cluster: &mut Cluster, kills: u32) -> Result<Failovers
         cluster.kill(leader).await?;
         until("a write after the kill", async || writer.write(kill as usize).await).await?;
         let waited = SystemClock.now().since(began);
-        eprintln!("kill {kill}: node {leader} led, {waited:.0?}");
+        eprintln!("kill {kill}: node {leader} led, {waited:.2?}");
         took.0.push(waited);
         cluster.restart(leader).await?;
     }

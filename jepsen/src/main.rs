@@ -1,4 +1,5 @@
 //! Kill loops against a real cluster: `cargo run -p rookery-jepsen -- --program target/release/rookery --rounds 10`.
+//! With `--failover 10`: how long administration writes wait when the leader of metadata is killed.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
