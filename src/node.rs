@@ -15,8 +15,8 @@
 mod admin;
 mod authority;
 mod card;
-mod data_plane;
 mod catch_up;
+mod data_plane;
 mod error;
 mod follow;
 pub mod found;
