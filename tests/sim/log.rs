@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rookery_cluster::consensus::{Applied, ProposeError};
 use rookery_cluster::ids::{GroupId, LogIndex, NodeId};
+use rookery_cluster::sessions::Command;
 
 use crate::net::Once;
 use crate::world::{Proc, World};
@@ -224,16 +225,25 @@ impl World {
 
     fn append(&mut self, group: GroupId, entries: Vec<Entry>) {
         for entry in entries {
-            let twice = self.rng.percent(self.cfg.duplicates);
-            if twice {
-                let copy = Entry { answer: None, ..entry.clone() };
-                self.group(group).entries.push(copy);
+            if self.rng.percent(self.cfg.duplicates) {
+                self.append_copy(group, Entry { answer: None, ..entry.clone() });
             }
             self.group(group).entries.push(entry);
         }
         for node in self.all_nodes() {
             self.catch_up_soon(node, group);
         }
+    }
+
+    /// The proposer sent it twice, and the other one may be in the log much later. Not so a claim: a shard that has
+    /// forgotten the connection takes a late copy for a new claim, and takes the client from its next connection.
+    fn append_copy(&mut self, group: GroupId, copy: Entry) {
+        let claim = group != GroupId::METADATA && matches!(Command::decode(&copy.command), Ok(Command::Claim { .. }));
+        if claim {
+            return self.group(group).entries.push(copy);
+        }
+        let late = self.rng.millis(0, 3000);
+        self.after(late, move |w| w.append(group, vec![copy]));
     }
 
     // ---- applying ----

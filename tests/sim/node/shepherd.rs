@@ -47,6 +47,7 @@ impl World {
             if self.leads(node, group).is_none() {
                 continue;
             }
+            self.note(|| format!("node {node}: shard {group}: {effect:?}"));
             if let Effect::Revoke { key, epoch, .. } = &effect {
                 let sent = Sent { epoch: *epoch, first: now, last: now };
                 self.node(node).claims.shepherd.sent.insert((group, key.clone()), sent);

@@ -22,7 +22,9 @@ fn r03_clients_of_a_restarted_node_come_back_at_once() {
 fn r03_restarting_everything_locks_nobody_out() {
     let mut s = Scene::new(3);
     let clients = ["ann", "bob", "cid"];
-    clients.iter().zip([ONE, TWO, THREE]).for_each(|(client, node)| drop(s.up(client, node)));
+    clients.iter().zip([ONE, TWO, THREE]).for_each(|(client, node)| {
+        s.up(client, node);
+    });
     [ONE, TWO, THREE].into_iter().for_each(|node| s.0.kill_node(node));
     s.run(200);
     [ONE, TWO, THREE].into_iter().for_each(|node| s.0.start_node(node));
