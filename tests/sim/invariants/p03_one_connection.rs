@@ -5,8 +5,8 @@
 //!
 //! Not wider: bytes already with a socket may reach a client at any later time, so "served" is what the server does,
 //! not what a client sees. "Shortly before" is the time in which a claim may still be on its way when its connection is
-//! gone: a shard that has not heard of it takes it for a new one. 3.1.1 has no 0x8E to look for. It is looked at whenever a connection begins to be served
-//! or a lease grows: nothing else can make a second one.
+//! gone: a shard that has not heard of it takes it for a new one. 3.1.1 has no 0x8E to look for. It is looked at
+//! whenever a connection begins to be served or a lease grows: nothing else can make a second one.
 
 use std::collections::BTreeMap;
 
