@@ -210,7 +210,11 @@ pub const ROOMS: &[Room] = &[
         &["futures_util", "rustls", "tokio", "tokio_rustls", "tokio_tungstenite"],
         &[CLOCK, NET, CODEC],
     ),
-    driver("src/bench", &["clap", "hdrhistogram", "mio", "rustix", "serde_json"], &[CLOCK, "src/client", CODEC]),
+    driver(
+        "src/bench",
+        &["clap", "hdrhistogram", "mio", "rustix", "serde_json", "tokio", "tonic"],
+        &[CLOCK, PROTO, RNG, "src/client", CODEC],
+    ),
     driver("src/telemetry", &["axum", "tracing_subscriber"], &["src/config"]),
     // the administration: one corridor, and the doors that name tonic
     driver(
@@ -287,5 +291,9 @@ pub const ROOMS: &[Room] = &[
     ),
     driver("src/main", &[], &["src/cli"]),
     // real clusters under fault
-    driver("jepsen/src", &["clap", "parking_lot", "rustix", "serde_json", "tokio"], &["src/client", CODEC]),
+    driver(
+        "jepsen/src",
+        &["clap", "parking_lot", "rustix", "serde_json", "tokio", "tonic"],
+        &[CLOCK, PROTO, RNG, "src/client", CODEC],
+    ),
 ];
