@@ -12,7 +12,7 @@ use super::connect::{Fault, send};
 use super::room::{Interest, Options, Room};
 use super::{ConnKey, Core, Effect, get};
 use crate::mqtt::codec::{
-    Packet, PacketId, QoS, ReasonCode, ReasonProperties, Suback, Subscribe, SubscribeFilter, Unsuback, Unsubscribe,
+    Packet, PacketId, ReasonCode, ReasonProperties, Suback, Subscribe, SubscribeFilter, Unsuback, Unsubscribe,
 };
 use crate::mqtt::session::Ending;
 
@@ -95,8 +95,8 @@ impl Core {
         if !known && active.filters.len() >= active.admitted.settings.max_subscriptions {
             return (ReasonCode::QUOTA_EXCEEDED, None);
         }
-        let qos = wanted.qos.min(QoS::AtLeastOnce);
-        let options = Options { qos, no_local: wanted.no_local, retain_as_published: wanted.retain_as_published, id };
+        let options =
+            Options { qos: wanted.qos, no_local: wanted.no_local, retain_as_published: wanted.retain_as_published, id };
         let filter: Arc<str> = wanted.filter.as_str().into();
         active.filters.insert(filter.clone());
         let room = &mut self.rooms[active.room];
@@ -111,7 +111,7 @@ impl Core {
                 Some(token)
             }
         };
-        (ReasonCode::granted(qos), barrier)
+        (ReasonCode::granted(wanted.qos), barrier)
     }
 
     fn suback_if_due(&mut self, key: ConnKey, pending: PendingSuback) {

@@ -10,7 +10,7 @@ use super::connect::{Fault, Taken, send};
 use super::room::{LocalMatch, Matches, Room};
 use super::{ConnKey, Core, DropReason, Dropped, Effect, get};
 use crate::mqtt::codec::{Packet, PacketId, QoS, ReasonCode, Sender, Version, decode_publish};
-use crate::mqtt::session::{Delivery, Ending, Message};
+use crate::mqtt::session::{Delivery, Ending, Incoming, Message};
 
 /// A connection remembers no larger match than this: it keeps it alive, and there may be as many as connections.
 const RECENT_LOCALS: usize = 16;
@@ -27,8 +27,14 @@ impl Core {
         let Some(conn) = get(&mut self.conns, key) else { return Ok(Taken::Yes) };
         let Phase::Active(active) = &mut conn.phase else { return Ok(Taken::Yes) };
         let publish = decode_publish(active.session.version, Sender::Client, first_byte, body)?;
-        let incoming = active.session.on_publish(&publish)?;
-        let topic = incoming.aliased.as_deref().unwrap_or(publish.topic);
+        let aliased = match active.session.on_publish(&publish)? {
+            Incoming::New(aliased) => aliased,
+            Incoming::Again { answer } => {
+                self.receive_again(key, publish.packet_id.filter(|_| answer));
+                return Ok(Taken::Yes);
+            }
+        };
+        let topic = aliased.as_deref().unwrap_or(publish.topic);
         let matches = recent_matches(active, &mut self.rooms[active.room], topic);
         let room = active.room;
         // Nothing has changed by now that the packet's next coming would not change alike.
@@ -37,15 +43,19 @@ impl Core {
             conn.blocked_on = Some(dest);
             return Ok(Taken::NotYet);
         }
+        // A refusal must come before anything is done: what is sent again would else be delivered twice.
+        if publish.qos != QoS::AtMostOnce && matches.remotes.iter().any(|&to| self.dests[usize::from(to)].stuck(now)) {
+            return Err(Ending::with(ReasonCode::SERVER_BUSY, "a node that must get the message takes none").into());
+        }
         self.stats.publishes_received += 1;
         self.stats.payload_bytes_received += publish.payload.len() as u64;
 
         let mut message = Message::new(topic, &publish);
         self.deliver(now, room, &matches.locals, Some(key), &mut message);
-        let waiting = self.hand_on(now, key, room, &matches, &message)?;
+        let waiting = self.hand_on(now, key, room, &matches, &message);
         let Some(packet_id) = publish.packet_id else { return Ok(Taken::Yes) };
         let nobody = matches.locals.is_empty() && matches.remotes.is_empty();
-        self.acknowledge(now, key, packet_id, nobody, waiting);
+        self.acknowledge(now, key, packet_id, publish.qos, nobody, waiting);
         Ok(Taken::Yes)
     }
 
@@ -86,24 +96,14 @@ impl Core {
 
     /// Hands the message to every other worker and node that wants it; returns how many acceptances the
     /// acknowledgement waits for.
-    fn hand_on(
-        &mut self,
-        now: Moment,
-        key: ConnKey,
-        room: usize,
-        matches: &Matches,
-        message: &Message<'_>,
-    ) -> Result<u16, Fault> {
+    fn hand_on(&mut self, now: Moment, key: ConnKey, room: usize, matches: &Matches, message: &Message<'_>) -> u16 {
         let broker = self.rooms[room].id;
         let mut waiting = 0;
         for &dest in &matches.remotes {
             let destination = &mut self.dests[usize::from(dest)];
             if destination.stuck(now) {
-                if message.qos == QoS::AtMostOnce {
-                    self.stats.drop(DropReason::DestinationStuck, 1);
-                    continue;
-                }
-                return Err(Ending::with(ReasonCode::SERVER_BUSY, "a node that must get the message takes none").into());
+                self.stats.drop(DropReason::DestinationStuck, 1);
+                continue;
             }
             let seq = destination.append(broker, |body| transfer(message, body));
             self.stats.publishes_forwarded += 1;
@@ -123,14 +123,28 @@ impl Core {
                 waiting += 1;
             }
         }
-        Ok(waiting)
+        waiting
     }
 
-    fn acknowledge(&mut self, now: Moment, key: ConnKey, packet_id: PacketId, nobody: bool, waiting: u16) {
+    /// A PUBLISH of QoS 2 that was delivered already: PUBREC once more, if the first is not still owed.
+    fn receive_again(&mut self, key: ConnKey, packet_id: Option<PacketId>) {
+        let Some(conn) = get(&mut self.conns, key) else { return };
+        let Phase::Active(active) = &mut conn.phase else { return };
+        if let Some(packet_id) = packet_id {
+            let version = active.session.version;
+            conn.out.write(|to| acknowledgement(to, version, PUBREC, packet_id, ReasonCode::SUCCESS));
+            self.mark_dirty(key);
+        }
+    }
+
+    fn acknowledge(&mut self, now: Moment, key: ConnKey, packet_id: PacketId, qos: QoS, nobody: bool, waiting: u16) {
         let Some(conn) = get(&mut self.conns, key) else { return };
         let Phase::Active(active) = &mut conn.phase else { return };
         let reason = if nobody { ReasonCode::NO_MATCHING_SUBSCRIBERS } else { ReasonCode::SUCCESS };
-        active.session.acks.push(packet_id, reason, waiting, now);
+        active.session.acks.push(packet_id, qos, reason, waiting, now);
+        if qos == QoS::ExactlyOnce {
+            active.session.received(packet_id);
+        }
         self.send_due_acks(key);
     }
 
@@ -141,8 +155,9 @@ impl Core {
         let version = active.session.version;
         let paused = active.session.paused();
         let mut any = false;
-        while let Some((packet_id, reason)) = active.session.acks.pop_due() {
-            conn.out.write(|to| puback(to, version, packet_id, reason));
+        while let Some((packet_id, qos, reason)) = active.session.acks.pop_due() {
+            let kind = if qos == QoS::ExactlyOnce { PUBREC } else { PUBACK };
+            conn.out.write(|to| acknowledgement(to, version, kind, packet_id, reason));
             any = true;
         }
         if any {
@@ -164,12 +179,23 @@ impl Core {
         let Phase::Active(active) = &mut conn.phase else { return Ok(()) };
         let version = active.session.version;
         match packet {
-            Packet::Puback(ack) => {
-                let expired = active.session.on_puback(now, &mut conn.out, ack.packet_id)?;
+            Packet::Puback(_) | Packet::Pubrec(_) | Packet::Pubcomp(_) => {
+                let (session, to) = (&mut active.session, &mut conn.out);
+                let expired = match packet {
+                    Packet::Puback(ack) => session.on_puback(now, to, ack.packet_id)?,
+                    Packet::Pubrec(ack) => session.on_pubrec(now, to, &ack)?,
+                    Packet::Pubcomp(ack) => session.on_pubcomp(now, to, ack.packet_id)?,
+                    _ => 0,
+                };
                 self.stats.drop(DropReason::Subscriber(Dropped::Expired), expired);
                 if !conn.out.is_empty() {
                     self.mark_dirty(key);
                 }
+            }
+            Packet::Pubrel(ack) => {
+                let reason = active.session.on_pubrel(ack.packet_id);
+                conn.out.write(|to| acknowledgement(to, version, PUBCOMP, ack.packet_id, reason));
+                self.mark_dirty(key);
             }
             Packet::Subscribe(subscribe) => self.on_subscribe(key, subscribe, out)?,
             Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(key, &unsubscribe, out),
@@ -181,10 +207,6 @@ impl Core {
                 self.retire(key, false, out);
                 self.mark_dirty(key);
                 out.push(Effect::Close { conn: key });
-            }
-            // Nothing of QoS 2 was granted or announced, so nothing of it can be answered.
-            Packet::Pubrec(_) | Packet::Pubrel(_) | Packet::Pubcomp(_) => {
-                return Err(Ending::with(ReasonCode::PROTOCOL_ERROR, "packet of a qos that was not announced").into());
             }
             Packet::Auth(_) => {
                 return Err(Ending::with(ReasonCode::PROTOCOL_ERROR, "auth without an authentication method").into());
@@ -222,12 +244,17 @@ fn transfer(message: &Message<'_>, body: &mut BytesMut) {
     }
 }
 
-/// PUBACK, in its short form where the version has one (MQTT 5 §3.4.2.1).
-fn puback(to: &mut BytesMut, version: Version, packet_id: PacketId, reason: ReasonCode) {
+/// First bytes of the acknowledgements that the server sends (MQTT 5 §2.1.2).
+const PUBACK: u8 = 0x40;
+const PUBREC: u8 = 0x50;
+const PUBCOMP: u8 = 0x70;
+
+/// An acknowledgement in its short form, where the version has one (MQTT 5 §3.4.2.1).
+fn acknowledgement(to: &mut BytesMut, version: Version, first_byte: u8, packet_id: PacketId, reason: ReasonCode) {
     let id = packet_id.get().to_be_bytes();
     if version == Version::V311 || reason == ReasonCode::SUCCESS {
-        to.extend_from_slice(&[0x40, 2, id[0], id[1]]);
+        to.extend_from_slice(&[first_byte, 2, id[0], id[1]]);
     } else {
-        to.extend_from_slice(&[0x40, 3, id[0], id[1], reason.value()]);
+        to.extend_from_slice(&[first_byte, 3, id[0], id[1], reason.value()]);
     }
 }

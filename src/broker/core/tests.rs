@@ -14,6 +14,8 @@ use crate::mqtt::codec::{
     Version, decode, encode, split,
 };
 
+mod qos2;
+
 const B: BrokerId = BrokerId(9);
 const PEER: Holder = Holder::Peer(NodeId(2));
 

@@ -5,11 +5,12 @@ use std::collections::VecDeque;
 
 use rookery_cluster::clock::Moment;
 
-use crate::mqtt::codec::{PacketId, ReasonCode};
+use crate::mqtt::codec::{PacketId, QoS, ReasonCode};
 
 #[derive(Debug)]
 struct Pending {
     packet_id: PacketId,
+    qos: QoS,
     reason: ReasonCode,
     /// How many destinations have yet to accept.
     waiting: u16,
@@ -22,6 +23,8 @@ pub struct PendingAcks {
     /// Number of the first entry.
     base: u64,
     queue: VecDeque<Pending>,
+    /// How many of them are of QoS 1.
+    at_least_once: usize,
 }
 
 impl PendingAcks {
@@ -40,9 +43,20 @@ impl PendingAcks {
         self.base + self.queue.len() as u64
     }
 
+    /// How many of those are of QoS 1.
+    pub fn at_least_once(&self) -> usize {
+        self.at_least_once
+    }
+
     /// Adds a publish that `waiting` destinations have yet to accept.
-    pub fn push(&mut self, packet_id: PacketId, reason: ReasonCode, waiting: u16, now: Moment) {
-        self.queue.push_back(Pending { packet_id, reason, waiting, since: now });
+    pub fn push(&mut self, packet_id: PacketId, qos: QoS, reason: ReasonCode, waiting: u16, now: Moment) {
+        self.at_least_once += usize::from(qos == QoS::AtLeastOnce);
+        self.queue.push_back(Pending { packet_id, qos, reason, waiting, since: now });
+    }
+
+    /// Whether the acknowledgement of `packet_id` is still owed.
+    pub fn owes(&self, packet_id: PacketId) -> bool {
+        self.queue.iter().any(|pending| pending.packet_id == packet_id)
     }
 
     /// One destination accepted publish `number`.
@@ -54,13 +68,14 @@ impl PendingAcks {
     }
 
     /// The next acknowledgement that is due.
-    pub fn pop_due(&mut self) -> Option<(PacketId, ReasonCode)> {
+    pub fn pop_due(&mut self) -> Option<(PacketId, QoS, ReasonCode)> {
         if self.queue.front()?.waiting > 0 {
             return None;
         }
         let due = self.queue.pop_front()?;
         self.base += 1;
-        Some((due.packet_id, due.reason))
+        self.at_least_once -= usize::from(due.qos == QoS::AtLeastOnce);
+        Some((due.packet_id, due.qos, due.reason))
     }
 
     /// Since when the oldest has waited.
@@ -81,16 +96,18 @@ mod tests {
     fn the_head_holds_back_those_behind_it() {
         let mut acks = PendingAcks::default();
         let first = acks.next_number();
-        acks.push(id(5), ReasonCode::SUCCESS, 2, Moment::default());
+        acks.push(id(5), QoS::AtLeastOnce, ReasonCode::SUCCESS, 2, Moment::default());
         let second = acks.next_number();
-        acks.push(id(6), ReasonCode::NO_MATCHING_SUBSCRIBERS, 1, Moment::default());
+        acks.push(id(6), QoS::ExactlyOnce, ReasonCode::NO_MATCHING_SUBSCRIBERS, 1, Moment::default());
+        assert_eq!((acks.len(), acks.at_least_once(), acks.owes(id(6)), acks.owes(id(7))), (2, 1, true, false));
         acks.accepted(second);
         assert_eq!(acks.pop_due(), None);
         acks.accepted(first);
         assert_eq!(acks.pop_due(), None);
         acks.accepted(first);
-        assert_eq!(acks.pop_due(), Some((id(5), ReasonCode::SUCCESS)));
-        assert_eq!(acks.pop_due(), Some((id(6), ReasonCode::NO_MATCHING_SUBSCRIBERS)));
+        assert_eq!(acks.pop_due(), Some((id(5), QoS::AtLeastOnce, ReasonCode::SUCCESS)));
+        assert_eq!(acks.pop_due(), Some((id(6), QoS::ExactlyOnce, ReasonCode::NO_MATCHING_SUBSCRIBERS)));
+        assert_eq!(acks.at_least_once(), 0);
         acks.accepted(first);
         assert!(acks.is_empty());
     }

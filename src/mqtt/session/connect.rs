@@ -3,7 +3,7 @@
 use std::num::{NonZeroU16, NonZeroU32};
 
 use super::{Ending, Settings};
-use crate::mqtt::codec::{Connack, ConnackProperties, Connect, Packet, QoS, ReasonCode, Version};
+use crate::mqtt::codec::{Connack, ConnackProperties, Connect, Packet, ReasonCode, Version};
 
 /// Checks before anybody is authenticated: only what costs nothing.
 pub fn check_unauthenticated(connect: &Connect) -> Result<(), Ending> {
@@ -19,9 +19,6 @@ pub fn check(connect: &Connect, client_id: &str, settings: &Settings) -> Result<
         return Err(Ending::with(ReasonCode::CLIENT_ID_INVALID, "client id too long"));
     }
     let Some(will) = &connect.will else { return Ok(()) };
-    if will.qos == QoS::ExactlyOnce {
-        return Err(Ending::with(ReasonCode::QOS_NOT_SUPPORTED, "will with qos 2"));
-    }
     if will.retain {
         return Err(Ending::with(ReasonCode::RETAIN_NOT_SUPPORTED, "retained will"));
     }
@@ -53,7 +50,6 @@ fn properties(connect: &Connect, client_id: &str, settings: &Settings) -> Connac
         // Sessions end with their connection.
         session_expiry: connect.properties.session_expiry.filter(|wanted| *wanted != 0).map(|_| 0),
         receive_maximum: NonZeroU16::new(settings.receive_maximum),
-        maximum_qos: Some(QoS::AtLeastOnce),
         retain_available: Some(false),
         maximum_packet_size: u32::try_from(settings.max_packet).ok().and_then(NonZeroU32::new),
         assigned_client_id: connect.client_id.is_empty().then(|| client_id.to_owned()),
@@ -90,7 +86,7 @@ mod tests {
         assert_eq!(got.assigned_client_id.as_deref(), Some("01ABC"));
         assert_eq!(got.server_keep_alive, Some(60));
         assert_eq!(got.session_expiry, Some(0));
-        assert_eq!(got.maximum_qos, Some(QoS::AtLeastOnce));
+        assert_eq!(got.maximum_qos, None, "absent says 2 (MQTT 5 §3.2.2.3.4)");
     }
 
     #[test]

@@ -1,17 +1,15 @@
-//! A message on its way to one client: QoS 0 straight into the outbound buffer, QoS 1 through the client's
+//! A message on its way to one client: QoS 0 straight into the outbound buffer, QoS 1 and 2 through the client's
 //! receive window (MQTT 5 §3.1.2.11.3, §4.9) and a bounded queue behind it.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-
-use bytes::{Bytes, BytesMut};
 use rookery_cluster::clock::Moment;
 
-use super::{Ending, Outbound, SHARE_FROM, Session, Settings};
-use crate::mqtt::codec::{
-    Connect, EncodeError, Forwardable, PacketId, PublishHead, PublishRef, QoS, ReasonCode, Version, encode_publish,
-    encode_publish_header, publish_len,
-};
+use super::message::Kept;
+use super::{Ending, Message, Outbound, Session};
+use crate::mqtt::codec::{PacketId, PublishHead, QoS, ReasonCode, publish_len};
+
+/// More than what a PUBLISH has besides topic, properties that are passed on, identifiers and payload, bytes: its fixed
+/// header (5), two lengths (2 and 4), a packet identifier (2), an expiry (5) and a topic alias (3).
+const PUBLISH_OVERHEAD: usize = 24;
 
 /// Why a message was not delivered. Each is a counter's label (P12).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,209 +35,6 @@ pub enum Delivery {
     Dropped(Dropped),
 }
 
-/// A message to be delivered to any number of clients: encoded once per version where that can be shared.
-#[derive(Debug)]
-pub struct Message<'a> {
-    /// Topic name.
-    pub topic: &'a str,
-    /// QoS at which it was published.
-    pub qos: QoS,
-    /// RETAIN, for subscribers that asked for it as published.
-    pub retain: bool,
-    /// Message Expiry Interval, seconds.
-    pub expiry: Option<u32>,
-    /// What is passed on unchanged.
-    pub properties: Forwardable<'a>,
-    /// Application message.
-    pub payload: &'a [u8],
-    /// QoS 0 packets by version, as soon as a second client of that version needs one.
-    encoded: [Encoded; 2],
-    shared: Option<Bytes>,
-    stored: Option<Arc<Stored>>,
-}
-
-#[derive(Debug, Default)]
-enum Encoded {
-    #[default]
-    Never,
-    Once,
-    Kept(BytesMut),
-}
-
-/// A message that waits in queues, stored once however many they are.
-#[derive(Debug)]
-struct Stored {
-    topic: Box<str>,
-    retain: bool,
-    expiry: Option<u32>,
-    properties: Bytes,
-    payload: Bytes,
-}
-
-impl Stored {
-    /// What it counts for in each queue, bytes.
-    fn size(&self) -> usize {
-        self.topic.len() + self.properties.len() + self.payload.len()
-    }
-}
-
-#[derive(Debug)]
-struct Queued {
-    message: Arc<Stored>,
-    since: Moment,
-    ids: Box<[u32]>,
-    retain: bool,
-}
-
-impl<'a> Message<'a> {
-    /// A message with nothing encoded yet.
-    pub fn new(topic: &'a str, publish: &PublishRef<'a>) -> Self {
-        Self {
-            topic,
-            qos: publish.qos,
-            retain: publish.retain,
-            expiry: publish.properties.message_expiry,
-            properties: publish.properties.forwardable,
-            payload: publish.payload,
-            encoded: Default::default(),
-            shared: None,
-            stored: None,
-        }
-    }
-
-    /// The publish as it travels between workers and nodes: an MQTT 5 PUBLISH, so that there is one format to
-    /// check. Its packet identifier means nothing.
-    pub fn encode_transfer(&self, to: &mut BytesMut) -> Result<usize, EncodeError> {
-        let id = (self.qos != QoS::AtMostOnce).then_some(PacketId::MIN);
-        encode_publish(to, Version::V5, &self.head(self.qos, self.retain, id, &[]), self.properties, self.payload)
-    }
-
-    fn head<'h>(&self, qos: QoS, retain: bool, packet_id: Option<PacketId>, ids: &'h [u32]) -> PublishHead<'h>
-    where
-        'a: 'h,
-    {
-        PublishHead {
-            dup: false,
-            qos,
-            retain,
-            topic: self.topic,
-            packet_id,
-            topic_alias: None,
-            subscription_ids: ids,
-            message_expiry: self.expiry,
-        }
-    }
-
-    fn shared_payload(&mut self) -> Bytes {
-        self.shared.get_or_insert_with(|| Bytes::copy_from_slice(self.payload)).clone()
-    }
-
-    fn stored(&mut self) -> Arc<Stored> {
-        if let Some(stored) = &self.stored {
-            return stored.clone();
-        }
-        let mut properties = BytesMut::with_capacity(self.properties.len());
-        self.properties.copy_to(&mut properties);
-        let stored = Arc::new(Stored {
-            topic: self.topic.into(),
-            retain: self.retain,
-            expiry: self.expiry,
-            properties: properties.freeze(),
-            payload: self.shared_payload(),
-        });
-        self.stored.insert(stored).clone()
-    }
-
-    /// Writes the packet; `false` if it cannot be encoded (too long a field, which decoding excluded).
-    fn write(&mut self, out: &mut Outbound, version: Version, head: &PublishHead<'_>) -> bool {
-        if self.payload.len() >= SHARE_FROM {
-            let payload_len = self.payload.len();
-            let header = out.write(|to| encode_publish_header(to, version, head, self.properties, payload_len));
-            if header.is_ok() {
-                out.share(self.shared_payload());
-            }
-            return header.is_ok();
-        }
-        if head.qos != QoS::AtMostOnce || head.retain || !head.subscription_ids.is_empty() {
-            return out.write(|to| encode_publish(to, version, head, self.properties, self.payload)).is_ok();
-        }
-        let slot = usize::from(version == Version::V5);
-        match &self.encoded[slot] {
-            Encoded::Kept(packet) => {
-                out.copy(packet);
-                true
-            }
-            Encoded::Never => {
-                self.encoded[slot] = Encoded::Once;
-                out.write(|to| encode_publish(to, version, head, self.properties, self.payload)).is_ok()
-            }
-            Encoded::Once => {
-                let mut packet = BytesMut::new();
-                let done = encode_publish(&mut packet, version, head, self.properties, self.payload).is_ok();
-                out.copy(&packet);
-                self.encoded[slot] = Encoded::Kept(packet);
-                done
-            }
-        }
-    }
-}
-
-/// Packet identifiers in use towards the client, and what waits for one.
-#[derive(Debug)]
-pub(super) struct SendWindow {
-    /// QoS 1 publishes that may be unacknowledged.
-    size: usize,
-    /// Largest packet the client takes.
-    max_packet: usize,
-    /// In the order in which they were sent.
-    inflight: VecDeque<PacketId>,
-    next: PacketId,
-    /// Whether the client has acknowledged out of order since nothing was unacknowledged: then an identifier ahead may
-    /// be in use.
-    holes: bool,
-    queue: VecDeque<Queued>,
-    queued_bytes: usize,
-    queue_messages: usize,
-    queue_bytes: usize,
-    outbound_bytes: usize,
-}
-
-impl SendWindow {
-    pub fn new(connect: &Connect, settings: &Settings) -> Self {
-        let theirs = connect.properties.receive_maximum.map_or(u16::MAX, |most| most.get());
-        let largest = connect.properties.maximum_packet_size.map_or(usize::MAX, |most| most.get() as usize);
-        Self {
-            size: usize::from(theirs.min(settings.send_maximum).max(1)),
-            max_packet: largest,
-            inflight: VecDeque::new(),
-            next: PacketId::MIN,
-            holes: false,
-            queue: VecDeque::new(),
-            queued_bytes: 0,
-            queue_messages: settings.queue_messages,
-            queue_bytes: settings.queue_bytes,
-            outbound_bytes: settings.outbound_bytes,
-        }
-    }
-
-    fn open(&self, out: &Outbound) -> bool {
-        self.inflight.len() < self.size && out.len() < self.outbound_bytes
-    }
-
-    /// The next identifier that is not in use. They are given out in a ring; the window is smaller than the ring, so
-    /// the search ends.
-    fn take_id(&mut self) -> PacketId {
-        self.holes &= !self.inflight.is_empty();
-        while self.holes && self.inflight.contains(&self.next) {
-            self.next = self.next.checked_add(1).unwrap_or(PacketId::MIN);
-        }
-        let id = self.next;
-        self.next = id.checked_add(1).unwrap_or(PacketId::MIN);
-        self.inflight.push_back(id);
-        id
-    }
-}
-
 impl Session {
     /// Delivers `message` at QoS `granted` at most, with the identifiers of the matching subscriptions.
     pub fn deliver(
@@ -252,8 +47,9 @@ impl Session {
         ids: &[u32],
     ) -> Delivery {
         let qos = message.qos.min(granted);
-        let rough = message.topic.len() + message.payload.len() + message.properties.len() + 5 * ids.len() + 16;
-        if rough > self.window.max_packet && self.too_large(message, qos, retain, ids) {
+        let rough = message.size() + 5 * ids.len() + PUBLISH_OVERHEAD;
+        let tight = rough > self.window.max_packet;
+        if tight && self.too_large(message, &head(message, qos, retain, ids)) {
             return Delivery::Dropped(Dropped::TooLarge);
         }
         if qos == QoS::AtMostOnce {
@@ -261,81 +57,121 @@ impl Session {
                 return Delivery::Dropped(Dropped::SlowSubscriber);
             }
             let head = message.head(qos, retain, None, ids);
-            return written(message.write(out, self.version, &head));
+            return self.write(out, message, head, tight);
         }
-        if self.window.queue.is_empty() && self.window.open(out) {
-            let head = message.head(QoS::AtLeastOnce, retain, Some(self.window.take_id()), ids);
-            return written(message.write(out, self.version, &head));
+        if self.window.idle() && self.window.open(out) {
+            let kept = self.window.keeps.then(|| Box::new(message.keep(now, qos, retain, ids)));
+            let head = message.head(qos, retain, Some(self.window.begin(qos, kept)), ids);
+            return self.write(out, message, head, tight);
         }
-        self.enqueue(now, message, retain, ids)
-    }
-
-    /// Whether the packet exceeds what the client takes.
-    fn too_large(&self, message: &Message<'_>, qos: QoS, retain: bool, ids: &[u32]) -> bool {
-        let head = message.head(qos, retain, (qos != QoS::AtMostOnce).then_some(PacketId::MIN), ids);
-        let size = publish_len(self.version, &head, message.properties, message.payload.len());
-        size.is_ok_and(|size| size > self.window.max_packet)
-    }
-
-    fn enqueue(&mut self, now: Moment, message: &mut Message<'_>, retain: bool, ids: &[u32]) -> Delivery {
-        let bytes = message.topic.len() + message.properties.len() + message.payload.len();
-        let window = &mut self.window;
-        if window.queue.len() >= window.queue_messages || window.queued_bytes + bytes > window.queue_bytes {
+        if !self.window.has_room(message.size()) {
             return Delivery::Dropped(Dropped::QueueFull);
         }
-        window.queued_bytes += bytes;
-        window.queue.push_back(Queued { message: message.stored(), since: now, ids: ids.into(), retain });
+        self.window.queued_bytes += message.size();
+        self.window.queue.push_back(message.keep(now, qos, retain, ids));
         Delivery::Queued
     }
 
-    /// PUBACK for `packet_id`: what waits in the queue moves up, see [`Session::pump`].
-    pub fn on_puback(&mut self, now: Moment, out: &mut Outbound, packet_id: PacketId) -> Result<u64, Ending> {
-        let inflight = &mut self.window.inflight;
-        if inflight.front() == Some(&packet_id) {
-            inflight.pop_front();
-        } else {
-            let at = inflight.iter().position(|id| *id == packet_id);
-            // An acknowledgement of nothing is ignored: the standard names no error for PUBACK.
-            let Some(at) = at else { return Ok(0) };
-            inflight.remove(at);
-            self.window.holes = true;
-        }
-        self.pump(now, out)
+    /// Writes a PUBLISH, by a topic alias where the client takes them and there is room for it.
+    fn write(&mut self, out: &mut Outbound, message: &mut Message<'_>, head: PublishHead<'_>, tight: bool) -> Delivery {
+        let head = if tight { head } else { self.aliases_out.shorten(head) };
+        if message.write(out, self.version, &head) { Delivery::Written } else { Delivery::Dropped(Dropped::TooLarge) }
     }
 
-    /// Sends from the queue what the window has room for. Also to be called when the socket took bytes. Returns how
-    /// many messages had expired instead (MQTT-3.3.2-5).
+    /// Whether the packet exceeds what the client takes.
+    fn too_large(&self, message: &Message<'_>, head: &PublishHead<'_>) -> bool {
+        let size = publish_len(self.version, head, message.properties, message.payload.len());
+        size.is_ok_and(|size| size > self.window.max_packet)
+    }
+
+    /// Sends again what went over an earlier connection (MQTT-4.4.0-1), then from the queue, as the window has room. Also
+    /// to be called when the socket took bytes. Returns how many messages had expired instead (MQTT-3.3.2-5).
+    ///
+    /// # Errors
+    /// When a message that waited cannot be encoded any more.
     pub fn pump(&mut self, now: Moment, out: &mut Outbound) -> Result<u64, Ending> {
+        self.send_again(now, out)?;
         let mut expired = 0;
-        while !self.window.queue.is_empty() && self.window.open(out) {
-            let Some(queued) = self.window.queue.pop_front() else { break };
-            let stored = queued.message;
-            self.window.queued_bytes -= stored.size();
-            // What is sent is the time that is left (MQTT-3.3.2-6).
-            let waited = now.since(queued.since).as_secs();
-            let left = stored.expiry.map(|expiry| u64::from(expiry).saturating_sub(waited) as u32);
-            if left == Some(0) && waited > 0 {
+        while self.window.idle_but_for_queue() && self.window.open(out) {
+            let Some(kept) = self.window.queue.pop_front() else { break };
+            self.window.queued_bytes -= kept.message.size();
+            let Ok(left) = kept.expiry_left(now) else {
                 expired += 1;
                 continue;
-            }
-            let id = self.window.take_id();
-            let mut message = Message {
-                topic: &stored.topic,
-                qos: QoS::AtLeastOnce,
-                retain: stored.retain,
-                expiry: left,
-                properties: Forwardable::stored(&stored.properties),
-                payload: &stored.payload,
-                encoded: Default::default(),
-                shared: Some(stored.payload.clone()),
-                stored: None,
             };
-            let head = message.head(QoS::AtLeastOnce, queued.retain, Some(id), &queued.ids);
-            if !message.write(out, self.version, &head) {
-                return Err(Ending::with(ReasonCode::UNSPECIFIED_ERROR, "a queued message could not be encoded"));
+            let kept = Box::new(kept);
+            if self.outgrown(&kept) {
+                continue;
+            }
+            let id = self.window.begin(kept.qos, None);
+            self.write_kept(out, &kept, id, left, false)?;
+            if self.window.keeps
+                && let Some(entry) = self.window.inflight.back_mut()
+            {
+                entry.kept = Some(kept);
             }
         }
         Ok(expired)
+    }
+
+    fn send_again(&mut self, now: Moment, out: &mut Outbound) -> Result<(), Ending> {
+        while self.window.sent < self.window.inflight.len() && self.window.open(out) {
+            let at = self.window.sent;
+            let entry = &mut self.window.inflight[at];
+            let id = entry.id;
+            let Some(kept) = entry.kept.take() else {
+                self.window.skip();
+                continue;
+            };
+            if self.outgrown(&kept) {
+                self.window.skip();
+                continue;
+            }
+            // Its delivery has begun, so it is not dropped any more: the client may have it already.
+            let left = kept.expiry_left(now).unwrap_or(Some(1));
+            self.write_kept(out, &kept, id, left, true)?;
+            self.window.inflight[at].kept = Some(kept);
+            self.window.sent += 1;
+        }
+        Ok(())
+    }
+
+    /// Whether the client of the present connection does not take so large a packet: dropped as if it had been
+    /// delivered (MQTT-3.1.2-25).
+    fn outgrown(&self, kept: &Kept) -> bool {
+        let rough = kept.message.size() + 5 * kept.ids.len() + PUBLISH_OVERHEAD;
+        let message = Message::of_kept(kept, kept.message.expiry);
+        rough > self.window.max_packet && self.too_large(&message, &head(&message, kept.qos, kept.retain, &kept.ids))
+    }
+
+    fn write_kept(
+        &mut self,
+        out: &mut Outbound,
+        kept: &Kept,
+        id: PacketId,
+        left: Option<u32>,
+        dup: bool,
+    ) -> Result<(), Ending> {
+        let mut message = Message::of_kept(kept, left);
+        let head = PublishHead { dup, ..message.head(kept.qos, kept.retain, Some(id), &kept.ids) };
+        match self.write(out, &mut message, head, self.window.max_packet != usize::MAX) {
+            Delivery::Dropped(_) => {
+                Err(Ending::with(ReasonCode::UNSPECIFIED_ERROR, "a queued message could not be encoded"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A further connection of the session begins: PUBRELs that were not answered go first, then what was not
+    /// acknowledged, with DUP, in the order in which it was first sent (MQTT-4.4.0-1, MQTT-4.6.0-1).
+    ///
+    /// # Errors
+    /// As [`Session::pump`].
+    pub fn resume(&mut self, now: Moment, out: &mut Outbound) -> Result<u64, Ending> {
+        for at in 0..self.window.releasing.len() {
+            self.write_pubrel(out, self.window.releasing[at], ReasonCode::SUCCESS);
+        }
+        self.pump(now, out)
     }
 
     /// Bytes that wait in the queue.
@@ -344,8 +180,8 @@ impl Session {
     }
 }
 
-fn written(done: bool) -> Delivery {
-    if done { Delivery::Written } else { Delivery::Dropped(Dropped::TooLarge) }
+fn head<'h>(message: &Message<'h>, qos: QoS, retain: bool, ids: &'h [u32]) -> PublishHead<'h> {
+    message.head(qos, retain, (qos != QoS::AtMostOnce).then_some(PacketId::MIN), ids)
 }
 
 #[cfg(test)]
@@ -353,8 +189,11 @@ mod tests {
     use std::num::NonZeroU32;
     use std::time::Duration;
 
+    use bytes::BytesMut;
+
     use super::*;
-    use crate::mqtt::codec::{Packet, Publish, Sender, decode, decode_publish, encode, split};
+    use crate::mqtt::codec::{Ack, Connect, Packet, Publish, Sender, Version, decode, decode_publish, encode, split};
+    use crate::mqtt::session::Settings;
 
     fn session(change: impl FnOnce(&mut Connect, &mut Settings)) -> Session {
         let (mut connect, mut settings) = (Connect::new(Version::V5, "c"), Settings::default());
@@ -430,13 +269,104 @@ mod tests {
         }
     }
 
+    /// Everything that was sent: identifier, DUP and payload of a PUBLISH, or the identifier of a PUBREL.
+    fn sent_any(out: &mut Outbound) -> Vec<(u16, bool, String)> {
+        let bytes = out.take();
+        let mut rest = &bytes[..];
+        let mut all = Vec::new();
+        while let Some(frame) = split(rest, usize::MAX).expect("well formed") {
+            let packet = decode(Some(Version::V5), Sender::Server, frame.first_byte, frame.body(rest));
+            all.push(match packet.expect("decodes") {
+                Packet::Publish(p) => {
+                    let payload = String::from_utf8(p.payload.to_vec()).expect("text");
+                    (p.packet_id.map_or(0, |id| id.get()), p.dup, payload)
+                }
+                Packet::Pubrel(ack) => (ack.packet_id.get(), false, format!("pubrel {}", ack.reason.value())),
+                other => panic!("{other:?}"),
+            });
+            rest = &rest[frame.total..];
+        }
+        all
+    }
+
+    fn numbered(n: u32) -> BytesMut {
+        publish(|p| {
+            p.payload = n.to_string().into();
+            p.qos = if n % 2 == 0 { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
+        })
+    }
+
+    fn deliver_twice(s: &mut Session, out: &mut Outbound, bytes: &[u8]) -> Delivery {
+        let frame = split(bytes, usize::MAX).expect("a frame").expect("whole");
+        let publish =
+            decode_publish(Version::V5, Sender::Client, frame.first_byte, frame.body(bytes)).expect("decodes");
+        let mut message = Message::new(publish.topic, &publish);
+        s.deliver(Moment::default(), out, &mut message, QoS::ExactlyOnce, false, &[])
+    }
+
     #[test]
-    fn an_identifier_that_is_in_use_is_not_given_out_again() {
-        let mut s = session(|_, settings| settings.send_maximum = 3);
-        let id = |n| PacketId::new(n).expect("not zero");
-        let w = &mut s.window;
-        (w.next, w.holes) = (id(9), true);
-        w.inflight = [id(1), id(9)].into();
-        assert_eq!(w.take_id(), id(10));
+    fn a_handshake_at_qos_2_occupies_the_window_until_pubcomp() {
+        let mut s = session(|_, _| {});
+        let (mut out, now) = (Outbound::default(), Moment::default());
+        assert_eq!(deliver_twice(&mut s, &mut out, &numbered(2)), Delivery::Written);
+        assert_eq!(deliver_twice(&mut s, &mut out, &numbered(4)), Delivery::Queued);
+        assert_eq!(sent_any(&mut out), [(1, false, "2".into())]);
+        let ack = |id| Ack::new(PacketId::new(id).expect("not zero"), ReasonCode::SUCCESS);
+        assert_eq!(s.on_puback(now, &mut out, ack(1).packet_id).expect_err("wrong").reason, ReasonCode::PROTOCOL_ERROR);
+        let mut s = session(|_, _| {});
+        deliver_twice(&mut s, &mut out, &numbered(2));
+        deliver_twice(&mut s, &mut out, &numbered(4));
+        sent_any(&mut out);
+        assert!(s.on_pubcomp(now, &mut out, ack(1).packet_id).is_err(), "before pubrec");
+        for _ in 0..2 {
+            assert_eq!(s.on_pubrec(now, &mut out, &ack(1)), Ok(0));
+            assert_eq!(sent_any(&mut out), [(1, false, "pubrel 0".into())], "also when it is asked for again");
+        }
+        assert_eq!(s.on_pubrec(now, &mut out, &ack(9)), Ok(0));
+        assert_eq!(sent_any(&mut out), [(9, false, "pubrel 146".into())]);
+        assert_eq!(s.on_pubcomp(now, &mut out, ack(1).packet_id), Ok(0));
+        assert_eq!(sent_any(&mut out), [(2, false, "4".into())]);
+        let refused = Ack { reason: ReasonCode::QUOTA_EXCEEDED, ..ack(2) };
+        assert_eq!(s.on_pubrec(now, &mut out, &refused), Ok(0));
+        assert!(out.is_empty(), "a refused message is not released");
+        assert_eq!(deliver_twice(&mut s, &mut out, &numbered(6)), Delivery::Written);
+    }
+
+    #[test]
+    fn what_was_not_acknowledged_is_sent_again_in_its_order_before_what_waits() {
+        let mut s = session(|_, settings| settings.send_maximum = 4);
+        s.window.keeps = true;
+        let (mut out, now) = (Outbound::default(), Moment::default());
+        for n in 1..=6 {
+            deliver_twice(&mut s, &mut out, &numbered(n));
+        }
+        assert_eq!(sent_any(&mut out).len(), 4);
+        let ack = |id| Ack::new(PacketId::new(id).expect("not zero"), ReasonCode::SUCCESS);
+        s.on_pubrec(now, &mut out, &ack(2)).expect("goes on");
+        sent_any(&mut out);
+        // A further connection, with room for two.
+        let mut connect = Connect::new(Version::V5, "c");
+        connect.properties.receive_maximum = std::num::NonZeroU16::new(2);
+        s.window.reconnect(&connect, &Settings::default());
+        s.resume(now, &mut out).expect("goes on");
+        assert_eq!(sent_any(&mut out), [(2, false, "pubrel 0".into()), (1, true, "1".into())]);
+        s.on_pubcomp(now, &mut out, ack(2).packet_id).expect("goes on");
+        s.on_puback(now, &mut out, ack(1).packet_id).expect("goes on");
+        assert_eq!(sent_any(&mut out), [(3, true, "3".into()), (4, true, "4".into())]);
+        s.on_pubrec(now, &mut out, &ack(4)).expect("goes on");
+        s.on_puback(now, &mut out, ack(3).packet_id).expect("goes on");
+        assert_eq!(sent_any(&mut out), [(4, false, "pubrel 0".into()), (5, false, "5".into())]);
+        assert_eq!(s.queued_bytes(), 2, "topic and payload of the sixth");
+    }
+
+    #[test]
+    fn topic_aliases_are_used_where_the_client_takes_them() {
+        let mut s = session(|connect, _| connect.properties.topic_alias_maximum = Some(1));
+        let mut out = Outbound::default();
+        let bytes = publish(|p| (p.qos, p.packet_id) = (QoS::AtMostOnce, None));
+        deliver(&mut s, &mut out, &bytes);
+        deliver(&mut s, &mut out, &bytes);
+        let heads: Vec<_> = sent(&mut out).into_iter().map(|p| (p.topic, p.topic_alias)).collect();
+        assert_eq!(heads, [("t".into(), Some(1)), (String::new(), Some(1))]);
     }
 }

@@ -9,25 +9,31 @@ mod alias;
 pub mod connect;
 mod deliver;
 mod keepalive;
+mod message;
 mod outbound;
 mod publish;
 mod reason;
+mod receipt;
 mod settings;
+mod window;
+
+use std::collections::BTreeSet;
 
 use rookery_cluster::clock::Moment;
 use rookery_cluster::ids::ClientId;
 
 pub use ack::PendingAcks;
-pub use deliver::{Delivery, Dropped, Message};
+pub use deliver::{Delivery, Dropped};
+pub use message::Message;
 pub use outbound::{Outbound, SHARE_FROM};
 pub use publish::Incoming;
 pub use reason::Ending;
 pub use settings::Settings;
 
-use self::alias::InboundAliases;
-use self::deliver::SendWindow;
+use self::alias::{InboundAliases, OutboundAliases};
 use self::keepalive::KeepAlive;
-use crate::mqtt::codec::{Connect, Version};
+use self::window::SendWindow;
+use crate::mqtt::codec::{Connect, PacketId, Version};
 
 /// The state of one admitted client.
 #[derive(Debug)]
@@ -43,6 +49,9 @@ pub struct Session {
     pub wants_problem_information: bool,
     receive_maximum: u16,
     aliases: InboundAliases,
+    aliases_out: OutboundAliases,
+    /// Publishes of QoS 2 whose PUBREL has not come; as many as there are identifiers at most.
+    received: BTreeSet<PacketId>,
     window: SendWindow,
     keep_alive: KeepAlive,
 }
@@ -57,6 +66,8 @@ impl Session {
             wants_problem_information: connect.properties.request_problem_information.unwrap_or(true),
             receive_maximum: settings.receive_maximum,
             aliases: InboundAliases::new(settings.topic_alias_maximum),
+            aliases_out: OutboundAliases::new(connect),
+            received: BTreeSet::new(),
             window: SendWindow::new(connect, settings),
             keep_alive: KeepAlive::new(connect::keep_alive(connect, settings), now),
         }
