@@ -6,6 +6,7 @@
 
 mod ack;
 mod alias;
+pub mod allow;
 pub mod connect;
 mod deliver;
 mod keepalive;
@@ -22,7 +23,7 @@ pub use deliver::{Delivery, Dropped, Message};
 pub use outbound::{Outbound, SHARE_FROM};
 pub use publish::Incoming;
 pub use reason::Ending;
-pub use settings::Settings;
+pub use settings::{Settings, UserNameRule, WillPolicy};
 
 use self::alias::InboundAliases;
 use self::deliver::SendWindow;
