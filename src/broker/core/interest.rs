@@ -95,8 +95,8 @@ impl Core {
         if !known && active.filters.len() >= active.admitted.settings.max_subscriptions {
             return (ReasonCode::QUOTA_EXCEEDED, None);
         }
-        let options =
-            Options { qos: wanted.qos, no_local: wanted.no_local, retain_as_published: wanted.retain_as_published, id };
+        let qos = wanted.qos.min(active.admitted.settings.qos());
+        let options = Options { qos, no_local: wanted.no_local, retain_as_published: wanted.retain_as_published, id };
         let filter: Arc<str> = wanted.filter.as_str().into();
         active.filters.insert(filter.clone());
         let room = &mut self.rooms[active.room];
@@ -111,7 +111,7 @@ impl Core {
                 Some(token)
             }
         };
-        (ReasonCode::granted(wanted.qos), barrier)
+        (ReasonCode::granted(qos), barrier)
     }
 
     fn suback_if_due(&mut self, key: ConnKey, pending: PendingSuback) {

@@ -2,7 +2,7 @@
 
 use std::num::{NonZeroU16, NonZeroU32};
 
-use super::{Ending, Settings};
+use super::{Ending, Settings, allow};
 use crate::mqtt::codec::{Connack, ConnackProperties, Connect, Packet, ReasonCode, Version};
 
 /// Checks before anybody is authenticated: only what costs nothing.
@@ -46,18 +46,19 @@ pub fn connack(connect: &Connect, client_id: &str, settings: &Settings, session_
 
 fn properties(connect: &Connect, client_id: &str, settings: &Settings) -> ConnackProperties {
     let kept = keep_alive(connect, settings);
-    ConnackProperties {
-        // Sessions end with their connection.
-        session_expiry: connect.properties.session_expiry.filter(|wanted| *wanted != 0).map(|_| 0),
+    let wanted = connect.properties.session_expiry.unwrap_or(0);
+    let expiry = settings.session_expiry(wanted);
+    let mut properties = ConnackProperties {
+        session_expiry: (expiry != wanted).then_some(expiry),
         receive_maximum: NonZeroU16::new(settings.receive_maximum),
-        retain_available: Some(false),
         maximum_packet_size: u32::try_from(settings.max_packet).ok().and_then(NonZeroU32::new),
         assigned_client_id: connect.client_id.is_empty().then(|| client_id.to_owned()),
         topic_alias_maximum: Some(settings.topic_alias_maximum).filter(|most| *most > 0),
-        shared_subscription_available: Some(false),
         server_keep_alive: (kept != connect.keep_alive).then_some(kept),
         ..ConnackProperties::default()
-    }
+    };
+    allow::announce(settings, &mut properties);
+    properties
 }
 
 /// The CONNACK that refuses.

@@ -6,6 +6,7 @@
 
 mod ack;
 mod alias;
+pub mod allow;
 pub mod connect;
 mod deliver;
 mod keepalive;
@@ -28,7 +29,7 @@ pub use message::Message;
 pub use outbound::{Outbound, SHARE_FROM};
 pub use publish::Incoming;
 pub use reason::Ending;
-pub use settings::Settings;
+pub use settings::{Settings, UserNameRule, WillPolicy};
 
 use self::alias::{InboundAliases, OutboundAliases};
 use self::keepalive::KeepAlive;
