@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
-use crate::ids::{BrokerId, ClientId, Epoch, NodeId, NodeLife, Nonce, WorkerId};
+use crate::ids::{BrokerId, ClientId, Epoch, NodeId, NodeLife, Nonce, SessionId, WorkerId};
 
 /// One worker's mailbox, as the cluster sees it. Posting never waits; what is posted is bounded by the
 /// sender's credit (R10), so the mailbox itself does not refuse.
@@ -41,6 +41,9 @@ pub enum ClusterEvent {
     InterestComplete(bool),
     /// About the claim of one connection.
     Claim(ClaimEvent),
+    /// A will to be published now (R16): `message` as it was claimed. Confirmed by `Sessions::will_published` once all
+    /// who must accept it have.
+    Will { token: u64, broker: BrokerId, message: Bytes },
 }
 
 /// Where an interest is held, as seen by a worker.
@@ -143,6 +146,58 @@ pub struct ClaimRequest {
     pub clean_start: bool,
     /// Session expiry, seconds, after the broker's limits.
     pub session_expiry: u32,
+    /// What is published if the connection is lost.
+    pub will: Option<ClaimWill>,
+}
+
+/// A will, as its shard keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimWill {
+    /// The publish, encoded by the broker.
+    pub message: Bytes,
+    /// Will Delay Interval, seconds.
+    pub delay: u32,
+}
+
+/// Where a session's queue and what is in flight of it are, while no connection serves it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Home {
+    /// The node. Once this life is over, so are the queue and what was in flight.
+    pub life: NodeLife,
+    /// Its worker.
+    pub worker: WorkerId,
+}
+
+/// The session that a granted connection has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionGrant {
+    /// Its name.
+    pub id: SessionId,
+    /// Whether it was there before, to be gone on with.
+    pub present: bool,
+    /// Where its queue is; `None`: nowhere any more, but the shard knows its subscriptions.
+    pub home: Option<Home>,
+}
+
+/// One subscription of a session: the filter as the client sent it, and its options, encoded by the broker.
+pub type Subscription = (Arc<str>, u64);
+
+/// What a connection that ends leaves behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leave {
+    /// The session goes on without it; `None`: it ends.
+    pub keep: Option<Keep>,
+    /// The will is published, after its delay; else it is forgotten (MQTT 5 §3.1.2.5).
+    pub fire_will: bool,
+}
+
+/// How a session goes on without a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// For how long, seconds, `u32::MAX` for ever; `None`: as before this claim, of which nothing came.
+    pub expiry: Option<u32>,
+    /// Where its queue is.
+    pub home: Option<Home>,
 }
 
 /// What became of a claim.
@@ -151,12 +206,18 @@ pub struct ClaimRequest {
 pub enum ClaimEvent {
     /// The connection now serves the client. Answered by nothing: serving is the answer, and a grant whose
     /// connection is gone is answered with `Sessions::release`.
-    Granted { broker: BrokerId, client: ClientId, nonce: Nonce, epoch: Epoch, session_present: bool },
+    Granted { broker: BrokerId, client: ClientId, nonce: Nonce, epoch: Epoch, session: Option<SessionGrant> },
     /// A newer claim is waiting: send DISCONNECT 0x8E (3.1.1: close), then `Sessions::release`. Comes again
     /// until released (R4).
     Revoked { broker: BrokerId, client: ClientId, nonce: Nonce, epoch: Epoch },
     /// The waiting connection does not get the claim.
     Refused { broker: BrokerId, client: ClientId, nonce: Nonce, why: ClaimRefusal },
+    /// The end of `Sessions::persist`: whether the shard has the changes.
+    Persisted { nonce: Nonce, token: u64, stored: bool },
+    /// The end of `Sessions::recall`: the session's subscriptions, or nothing if the shard did not answer.
+    Recalled { nonce: Nonce, subscriptions: Option<Vec<Subscription>> },
+    /// The session ended, or goes on elsewhere: what this worker keeps of it is void.
+    Discard { broker: BrokerId, client: ClientId, session: SessionId },
 }
 
 /// Why a claim was refused.

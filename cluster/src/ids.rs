@@ -72,6 +72,10 @@ int_id! {
     Epoch(u64)
 }
 int_id! {
+    /// A session that outlives its connections, unique in its shard: the epoch under which it was made.
+    SessionId(u64)
+}
+int_id! {
     /// One connection of a node's incarnation, across all its workers (R5).
     Nonce(u64)
 }

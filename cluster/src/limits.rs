@@ -15,6 +15,8 @@ pub const FORWARD_WINDOW_BYTES: usize = 4 << 20;
 pub const MAX_GRPC_MESSAGE_BYTES: usize = 8 << 20;
 /// Largest command proposed to a Raft group, bytes. Larger ones are refused before they are proposed.
 pub const MAX_COMMAND_BYTES: usize = 48 << 10;
+/// Largest will, bytes as it is published: it travels in one command, with the rest of its claim.
+pub const MAX_WILL_BYTES: usize = 40 << 10;
 /// Largest Raft entry: a batch of commands. Below sled's blob limit (values from about 128 KiB up go to files
 /// that sled never syncs), with room for the entry's header.
 pub const MAX_ENTRY_BYTES: usize = 60 << 10;
@@ -27,6 +29,8 @@ const _: () = assert!(MAX_PACKET_BYTES < FORWARD_BATCH_BYTES);
 const _: () = assert!(FORWARD_BATCH_BYTES < FORWARD_WINDOW_BYTES);
 const _: () = assert!(FORWARD_WINDOW_BYTES < MAX_GRPC_MESSAGE_BYTES);
 const _: () = assert!(MAX_COMMAND_BYTES < MAX_ENTRY_BYTES);
+// A claim's other fields: a client ID of at most 1,024 bytes, and numbers.
+const _: () = assert!(MAX_WILL_BYTES + 4096 < MAX_COMMAND_BYTES);
 const _: () = assert!(MAX_ENTRY_BYTES < 64 << 10);
 
 // ---- time ---------------------------------------------------------------------------------------------

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rookery_cluster::handle::{ClusterEvent, Run, WorkerPort};
-use rookery_cluster::ids::{BrokerId, WorkerId};
+use rookery_cluster::ids::{BrokerId, ClientId, SessionId, WorkerId};
 use tokio::sync::Notify;
 
-use super::core::{Admitted, ConnKey, Settings, Transport};
+use super::core::{Admitted, ConnKey, Fetched, Settings, Transport};
 use super::transport::Incoming;
 use crate::mqtt::codec::ReasonCode;
 
@@ -23,6 +23,22 @@ pub struct LocalBatch {
     pub runs: Vec<Run>,
 }
 
+/// What is asked of the worker that keeps a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The broker.
+    pub broker: BrokerId,
+    /// The client.
+    pub client: ClientId,
+    /// The session: another one of the client is not meant.
+    pub session: SessionId,
+    /// Whether it is taken, or its subscriptions are asked for.
+    pub take: bool,
+}
+
+/// Where the answer to [`Asked`] goes.
+pub type Answer = Box<dyn FnOnce(Fetched) + Send>;
+
 /// One message to a worker.
 #[expect(missing_docs, reason = "each variant's text tells its fields")]
 pub enum Mail {
@@ -36,6 +52,10 @@ pub enum Mail {
     Local(LocalBatch),
     /// Another worker of this node accepted this worker's batches up to `through`.
     LocalAccepted { from: WorkerId, through: u64 },
+    /// A worker that goes on with a session kept here asks for its subscriptions, or takes it.
+    Asked { asked: Asked, answer: Answer },
+    /// What the worker that keeps a session answered.
+    Fetched { conn: ConnKey, reply: Fetched },
     /// What restricts the connections of `broker` (of all, if `None`) may have changed.
     Recheck { broker: Option<BrokerId> },
     /// A broker's limits changed.

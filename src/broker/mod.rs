@@ -7,6 +7,6 @@ mod serve;
 pub mod transport;
 pub mod worker;
 
-pub use mailbox::{LocalBatch, Mail, Mailbox};
+pub use mailbox::{Answer, Asked, LocalBatch, Mail, Mailbox};
 pub use seats::{Seat, Seats};
 pub use worker::{Services, Worker, WorkerConfig, WorkerStats};

@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rookery_cluster::clock::{Moment, SharedClock};
-use rookery_cluster::handle::{ClaimRequest, ClusterEvent, Holder, Run, SendError};
+use rookery_cluster::handle::{ClaimRequest, ClusterEvent, Holder, Home, Leave, Run, SendError};
 use rookery_cluster::ids::{BrokerId, ClientId, Epoch, NodeId, NodeLife, Nonce, WorkerId};
 use tokio::task::LocalSet;
 
-use super::core::{AuthRequest, Batch, ConnKey, Core, Effect, Input, Stats, View};
-use super::mailbox::{LocalBatch, Mail, Mailbox};
+use super::core::{AuthRequest, Batch, ConnKey, Core, Effect, Fetched, Input, Stats, View, origin};
+use super::mailbox::{Answer, Asked, LocalBatch, Mail, Mailbox};
 use super::serve;
 
 /// What a worker asks of the rest of the node. Nothing here waits; answers come by mail.
@@ -31,7 +31,23 @@ pub trait Services: Send + Sync + 'static {
     /// Gives up a claim that was asked for.
     fn abandon(&self, broker: BrokerId, client: ClientId, nonce: Nonce);
     /// Gives a claim back.
-    fn release(&self, broker: BrokerId, client: ClientId, epoch: Epoch, nonce: Nonce);
+    fn release(&self, broker: BrokerId, client: ClientId, epoch: Epoch, nonce: Nonce, leave: Leave);
+    /// Has a session's shard store changes of its subscriptions.
+    fn persist(
+        &self,
+        broker: BrokerId,
+        client: ClientId,
+        epoch: Epoch,
+        nonce: Nonce,
+        token: u64,
+        changes: Vec<(Arc<str>, Option<u64>)>,
+    );
+    /// Asks a session's shard for its subscriptions.
+    fn recall(&self, broker: BrokerId, client: ClientId, nonce: Nonce);
+    /// Asks another node for a session that is kept there; `answer` is called once.
+    fn fetch(&self, home: Home, asked: Asked, answer: Answer);
+    /// A will is published.
+    fn will_published(&self, token: u64);
     /// Tells the others of a filter.
     fn subscribe(&self, worker: WorkerId, broker: BrokerId, filter: Arc<str>, token: u64);
     /// Tells the others that the filter is not wanted any more.
@@ -129,6 +145,9 @@ pub(super) struct Shared {
     releases: RefCell<BTreeMap<ConnKey, Vec<Effect>>>,
     flusher: RefCell<Option<Waker>>,
     flush_due: Cell<bool>,
+    /// Who asked for sessions that are kept here, until the core has answered, which it does at once.
+    tickets: RefCell<BTreeMap<u64, Answer>>,
+    next_ticket: Cell<u64>,
     config: WorkerConfig,
 }
 
@@ -164,8 +183,8 @@ impl Shared {
             Effect::Authenticate { conn, request } => services.clone().authenticate(self.mailbox(), conn, *request),
             Effect::Claim(request) => services.claim(request),
             Effect::Abandon { broker, client, nonce } => services.abandon(broker, client, nonce),
-            Effect::Release { broker, client, epoch, nonce, after: None } => {
-                services.release(broker, client, epoch, nonce);
+            Effect::Release { broker, client, epoch, nonce, leave, after: None } => {
+                services.release(broker, client, epoch, nonce, leave);
             }
             Effect::Release { after: Some(conn), .. } => {
                 self.releases.borrow_mut().entry(conn).or_default().push(effect);
@@ -179,7 +198,41 @@ impl Shared {
             }
             Effect::Send { to: Holder::Peer(peer), batch } => self.send(peer, batch),
             Effect::Close { conn } => self.wake(conn),
+            Effect::Persist { broker, client, epoch, nonce, token, changes } => {
+                services.persist(broker, client, epoch, nonce, token, changes);
+            }
+            Effect::Recall { broker, client, nonce } => services.recall(broker, client, nonce),
+            Effect::Fetch { conn, home, broker, client, session, take } => {
+                self.fetch(conn, home, Asked { broker, client, session, take });
+            }
+            Effect::Answer { ticket, reply } => {
+                if let Some(answer) = self.tickets.borrow_mut().remove(&ticket) {
+                    answer(reply);
+                }
+            }
+            Effect::WillPublished { token } => services.will_published(token),
         }
+    }
+
+    /// Asks where a session is kept: a sibling by its mailbox, another node by the cluster.
+    fn fetch(&self, conn: ConnKey, home: Home, asked: Asked) {
+        let mailbox = self.mailbox();
+        let answer: Answer = Box::new(move |reply| mailbox.post(Mail::Fetched { conn, reply }));
+        if home.life != self.config.life {
+            return self.config.services.fetch(home, asked, answer);
+        }
+        match self.config.mailboxes.get(usize::from(home.worker.0)) {
+            Some(sibling) => sibling.post(Mail::Asked { asked, answer }),
+            None => answer(Fetched::Gone),
+        }
+    }
+
+    fn asked(&self, asked: &Asked, answer: Answer) {
+        let ticket = self.next_ticket.get();
+        self.next_ticket.set(ticket + 1);
+        self.tickets.borrow_mut().insert(ticket, answer);
+        let Asked { broker, client, session, take } = asked;
+        self.step(Input::Asked { ticket, broker: *broker, client, session: *session, take: *take });
     }
 
     fn send(&self, peer: NodeId, batch: Batch) {
@@ -208,8 +261,8 @@ impl Shared {
     /// The connection's output is with the socket, or will never be: its claim may go back.
     pub fn flushed(&self, conn: ConnKey) {
         for effect in self.releases.borrow_mut().remove(&conn).into_iter().flatten() {
-            if let Effect::Release { broker, client, epoch, nonce, .. } = effect {
-                self.config.services.release(broker, client, epoch, nonce);
+            if let Effect::Release { broker, client, epoch, nonce, leave, .. } = effect {
+                self.config.services.release(broker, client, epoch, nonce, leave);
             }
         }
     }
@@ -289,6 +342,8 @@ async fn run(config: WorkerConfig, stats: Arc<Mutex<(Stats, usize)>>) {
         releases: RefCell::default(),
         flusher: RefCell::default(),
         flush_due: Cell::new(false),
+        tickets: RefCell::default(),
+        next_ticket: Cell::new(0),
         config,
     });
     spawn(flusher(shared.clone()));
@@ -330,12 +385,15 @@ fn sweep(shared: &Rc<Shared>, mail: &mut Vec<Mail>) -> Option<crate::mqtt::codec
             }
             Mail::Authenticated { conn, result } => shared.step(Input::Authenticated { conn, result }),
             Mail::Local(batch) => {
-                shared.step(Input::Forwarded { runs: &batch.runs });
+                let origin = origin(shared.config.life, batch.from);
+                shared.step(Input::Forwarded { origin, runs: &batch.runs });
                 accepted.insert(batch.from, batch.seq);
             }
             Mail::LocalAccepted { from, through } => {
                 shared.step(Input::Accepted { from: Holder::Worker(from), through });
             }
+            Mail::Asked { asked, answer } => shared.asked(&asked, answer),
+            Mail::Fetched { conn, reply } => shared.step(Input::Fetched { conn, reply }),
             Mail::Recheck { broker } => shared.step(Input::Recheck { broker }),
             Mail::Reconfigured { broker, settings } => shared.step(Input::Reconfigured { broker, settings }),
             Mail::CloseAll { reason } => shared.step(Input::CloseAll { reason }),
@@ -353,7 +411,8 @@ fn sweep(shared: &Rc<Shared>, mail: &mut Vec<Mail>) -> Option<crate::mqtt::codec
 fn on_cluster(shared: &Shared, event: ClusterEvent) {
     match event {
         ClusterEvent::Forwarded(batch) => {
-            shared.step(Input::Forwarded { runs: &batch.runs });
+            let origin = origin(batch.origin, batch.worker);
+            shared.step(Input::Forwarded { origin, runs: &batch.runs });
             batch.receipt.done();
         }
         ClusterEvent::Accepted { peer, through } => {
@@ -366,6 +425,9 @@ fn on_cluster(shared: &Shared, event: ClusterEvent) {
         ClusterEvent::InterestComplete(true) => shared.step(Input::InterestComplete),
         ClusterEvent::InterestComplete(false) => {}
         ClusterEvent::Claim(event) => shared.step(Input::Claim(event)),
+        ClusterEvent::Will { token, broker, message } => {
+            shared.step(Input::Will { token, broker, message: &message });
+        }
     }
 }
 

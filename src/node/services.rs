@@ -7,7 +7,7 @@ use rookery_cluster::clock::{Moment, SharedClock, UnixMillis};
 use rookery_cluster::consensus::BoxFuture;
 use rookery_cluster::control::AppliedPort;
 use rookery_cluster::forward::Forward;
-use rookery_cluster::handle::{ClaimRequest, Run, SendError};
+use rookery_cluster::handle::{ClaimRequest, Home, Leave, Run, SendError};
 use rookery_cluster::ids::{BrokerId, ClientId, Epoch, LogIndex, NodeId, NodeLife, Nonce, WorkerId};
 use rookery_cluster::leases::driver::Lease;
 use rookery_cluster::metadata::{BrokerLimits, Metadata, State};
@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::auth::{Denied, Reason, Verified, Verifier};
 use crate::broker::core::{Admitted, AuthRequest, ConnKey, Settings, View};
-use crate::broker::{Mail, Mailbox, Services};
+use crate::broker::{Answer, Asked, Mail, Mailbox, Services};
 use crate::mqtt::codec::ReasonCode;
 
 use super::catch_up::CatchUp;
@@ -233,8 +233,33 @@ impl Services for NodeServices {
         self.sessions.abandon(broker, client, nonce);
     }
 
-    fn release(&self, broker: BrokerId, client: ClientId, epoch: Epoch, nonce: Nonce) {
-        self.sessions.release(broker, client, epoch, nonce);
+    fn release(&self, broker: BrokerId, client: ClientId, epoch: Epoch, nonce: Nonce, leave: Leave) {
+        self.sessions.release(broker, client, epoch, nonce, leave);
+    }
+
+    fn persist(
+        &self,
+        broker: BrokerId,
+        client: ClientId,
+        epoch: Epoch,
+        nonce: Nonce,
+        token: u64,
+        changes: Vec<(Arc<str>, Option<u64>)>,
+    ) {
+        self.sessions.persist(broker, client, epoch, nonce, token, changes);
+    }
+
+    fn recall(&self, broker: BrokerId, client: ClientId, nonce: Nonce) {
+        self.sessions.recall(broker, client, nonce);
+    }
+
+    fn fetch(&self, home: Home, asked: Asked, answer: Answer) {
+        let _ = (home, asked);
+        answer(crate::broker::core::Fetched::Unreachable);
+    }
+
+    fn will_published(&self, token: u64) {
+        self.sessions.will_published(token);
     }
 
     fn subscribe(&self, worker: WorkerId, broker: BrokerId, filter: Arc<str>, token: u64) {

@@ -31,7 +31,7 @@ use self::registry::{Act, Begin, Registry};
 use crate::clock::SharedClock;
 use crate::consensus::SharedConsensus;
 use crate::control::{Notice, Notices, SharedControl, SharedMeta};
-use crate::handle::{ClaimEvent, ClaimRefusal, ClaimRequest, ClusterEvent, SharedWorkerPort};
+use crate::handle::{ClaimEvent, ClaimRefusal, ClaimRequest, ClusterEvent, Leave, SharedWorkerPort};
 use crate::ids::{BrokerId, ClientId, Epoch, NodeId, Nonce, WorkerId};
 use crate::leases::driver::Lease;
 use crate::limits::{CLAIM_RESEND, CLAIM_TIMEOUT, PROPOSAL_QUEUE};
@@ -164,7 +164,8 @@ impl Sessions {
     }
 
     /// The connection serves the client no more: it closed, or was revoked, or is gone when its grant came.
-    pub fn release(&self, broker: BrokerId, client: ClientId, epoch: Epoch, nonce: Nonce) {
+    pub fn release(&self, broker: BrokerId, client: ClientId, epoch: Epoch, nonce: Nonce, leave: Leave) {
+        let _ = leave;
         let act = self.0.registry.lock().release(ClaimKey { broker, client }, nonce, epoch);
         self.act(act);
     }
@@ -174,6 +175,25 @@ impl Sessions {
         let act = self.0.registry.lock().abandon(&ClaimKey { broker, client }, nonce);
         self.act(act);
     }
+
+    /// Has the session's shard store changes of its subscriptions, `None` for one that is gone; answered by
+    /// [`ClaimEvent::Persisted`].
+    pub fn persist(
+        &self,
+        _broker: BrokerId,
+        _client: ClientId,
+        _epoch: Epoch,
+        _nonce: Nonce,
+        _token: u64,
+        _changes: Vec<(Arc<str>, Option<u64>)>,
+    ) {
+    }
+
+    /// Asks the session's shard for its subscriptions; answered by [`ClaimEvent::Recalled`].
+    pub fn recall(&self, _broker: BrokerId, _client: ClientId, _nonce: Nonce) {}
+
+    /// A will is published: it is not to be published again.
+    pub fn will_published(&self, _token: u64) {}
 
     /// Counts since the start.
     pub fn stats(&self) -> &ClaimStats {

@@ -124,7 +124,8 @@ impl Registry {
                 entry.standing = Standing::Holds(epoch);
                 self.waiting -= 1;
                 let ClaimKey { broker, client } = key;
-                let event = ClaimEvent::Granted { broker, client, nonce: by.nonce, epoch, session_present };
+                let _ = session_present;
+                let event = ClaimEvent::Granted { broker, client, nonce: by.nonce, epoch, session: None };
                 Some(Act::Post(entry.worker, event))
             }
             _ => {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use rookery_cluster::clock::Moment;
-use rookery_cluster::ids::{Epoch, Nonce};
+use rookery_cluster::handle::Home;
+use rookery_cluster::ids::{Epoch, Nonce, SessionId};
 
 use super::room::{DestIndex, Matches};
 use super::{Admitted, ConnKey};
@@ -56,8 +57,12 @@ pub(super) enum Phase {
     Authenticating(Box<Connect>),
     /// The claim on the client ID is asked for.
     Claiming(Box<Claiming>),
+    /// The claim is granted; the session is being fetched from where it was kept.
+    Importing(Box<Importing>),
     /// Serving.
     Active(Box<Active>),
+    /// A session that waits for its next connection: there is no socket.
+    Parked(Box<Active>),
     /// Flushing the last bytes.
     Closing,
 }
@@ -68,6 +73,38 @@ pub(super) struct Claiming {
     pub admitted: Admitted,
     pub nonce: Nonce,
     pub since: Moment,
+}
+
+#[derive(Debug)]
+pub(super) struct Importing {
+    pub connect: Box<Connect>,
+    /// What it will be. Its session queues what comes meanwhile.
+    pub active: Box<Active>,
+    /// Where the session is kept.
+    pub home: Option<Home>,
+    pub stage: Stage,
+    pub since: Moment,
+}
+
+/// How far a session has come on its way here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Its subscriptions are asked for where it is kept,
+    Describing,
+    /// or, if that is nowhere any more, of its shard.
+    Recalling,
+    /// They are held here, and that many barriers are open.
+    Advertising(usize),
+    /// Its state is asked for.
+    Taking,
+}
+
+/// What outlives the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Durable {
+    pub id: SessionId,
+    /// For how long, seconds; 0 if the client does not want it any longer.
+    pub expiry: u32,
 }
 
 #[derive(Debug)]
@@ -84,6 +121,19 @@ pub(super) struct Active {
     pub subacks: Vec<PendingSuback>,
     /// The last topic published to and its matches: publishers repeat themselves.
     pub recent: Option<Recent>,
+    /// The session, if its shard keeps it.
+    pub durable: Option<Durable>,
+    /// Changes of subscriptions that the shard has yet to store: their token, and the packet that waits for it.
+    pub persisting: Option<(u64, crate::mqtt::codec::PacketId)>,
+    /// Until when it is kept without a connection.
+    pub parked_until: Option<Moment>,
+}
+
+impl Active {
+    /// Whether it is the session `id`.
+    pub fn is_session(&self, id: SessionId) -> bool {
+        self.durable.is_some_and(|durable| durable.id == id)
+    }
 }
 
 #[derive(Debug)]
@@ -96,9 +146,11 @@ pub(super) struct Recent {
 #[derive(Debug)]
 pub(super) struct PendingSuback {
     pub packet_id: crate::mqtt::codec::PacketId,
-    /// One for each filter; final for those that no barrier holds back.
+    /// Whether it answers an UNSUBSCRIBE.
+    pub unsubscribe: bool,
+    /// One for each filter; final for those that nothing holds back.
     pub reasons: Vec<ReasonCode>,
-    /// How many barriers do.
+    /// How many barriers, and the shard, have yet to answer.
     pub waiting: usize,
 }
 
@@ -125,15 +177,23 @@ impl Conn {
         }
     }
 
+    /// A session without a socket.
+    pub fn parked(key: ConnKey, now: Moment, active: Box<Active>) -> Self {
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        Self { phase: Phase::Parked(active), ..Self::new(key, now, nowhere, None, Transport::Tcp) }
+    }
+
     /// See `Core::wants_read`.
     pub fn wants_read(&self, interest_complete: bool) -> bool {
         match &self.phase {
             Phase::Greeting => true,
             Phase::Active(active) => {
-                let waits = self.blocked_on.is_some() || active.session.paused();
+                let waits = self.blocked_on.is_some() || active.session.paused() || active.persisting.is_some();
                 interest_complete && !waits && active.subacks.len() < PENDING_SUBACKS
             }
-            Phase::Authenticating(_) | Phase::Claiming(_) | Phase::Closing => false,
+            Phase::Authenticating(_) | Phase::Claiming(_) | Phase::Importing(_) | Phase::Parked(_) | Phase::Closing => {
+                false
+            }
         }
     }
 

@@ -4,10 +4,11 @@ use std::mem;
 
 use bytes::{Buf, BytesMut};
 use rookery_cluster::clock::Moment;
-use rookery_cluster::handle::{ClaimEvent, ClaimRefusal, ClaimRequest};
+use rookery_cluster::handle::{ClaimEvent, ClaimRefusal, ClaimRequest, ClaimWill, Keep, Leave, SessionGrant};
 use rookery_cluster::ids::{BrokerId, ClientId, Epoch, Nonce};
 
-use super::conn::{Active, Claiming, Conn, Phase};
+use super::conn::{Active, Claiming, Conn, Durable, Phase};
+use super::park::Farewell;
 use super::{Admitted, AuthRequest, ConnKey, Core, Effect, View, get};
 use crate::mqtt::codec::{
     Connect, DecodeError, Frame, Packet, PacketType, ReasonCode, Sender, Version, decode, encode, split,
@@ -41,7 +42,7 @@ impl Core {
     }
 
     /// Goes on with what a connection sent while it waited. It could not be heard until now.
-    fn resume(&mut self, now: Moment, key: ConnKey, out: &mut Vec<Effect>) {
+    pub(super) fn resume(&mut self, now: Moment, key: ConnKey, out: &mut Vec<Effect>) {
         if let Some(conn) = get(&mut self.conns, key)
             && let Phase::Active(active) = &mut conn.phase
         {
@@ -100,7 +101,8 @@ impl Core {
                 let packet = decode(Some(version), Sender::Client, frame.first_byte, body)?;
                 self.on_packet(now, key, packet, out)?;
             }
-            Phase::Authenticating(_) | Phase::Claiming(_) | Phase::Closing => {}
+            Phase::Authenticating(_) | Phase::Claiming(_) | Phase::Importing(_) | Phase::Parked(_) | Phase::Closing => {
+            }
         }
         Ok(Taken::Yes)
     }
@@ -144,9 +146,10 @@ impl Core {
         let version = connect.version;
         let checked = result
             .map_err(|reason| Ending::with(reason, "not admitted"))
-            .and_then(|a| connect::check(connect, &a.client, &a.settings).map(|()| a));
-        let admitted = match checked {
-            Ok(admitted) => admitted,
+            .and_then(|a| connect::check(connect, &a.client, &a.settings).map(|()| a))
+            .and_then(|a| connect::will(connect, &a.settings).map(|will| (a, will)));
+        let (admitted, will) = match checked {
+            Ok(checked) => checked,
             Err(ending) => return self.fault(key, Fault::Refuse(ending, version), out),
         };
         let nonce = Nonce(u64::from(self.worker.0) << 48 | self.next_nonce);
@@ -157,7 +160,8 @@ impl Core {
             nonce,
             worker: self.worker,
             clean_start: connect.clean_start,
-            session_expiry: 0,
+            session_expiry: connect::session_expiry(connect, &admitted.settings),
+            will: will.map(|(message, delay)| ClaimWill { message, delay }),
         }));
         self.claims.insert(nonce, key);
         let Phase::Authenticating(connect) = mem::replace(&mut conn.phase, Phase::Closing) else { return };
@@ -166,9 +170,10 @@ impl Core {
 
     pub(super) fn on_claim(&mut self, now: Moment, event: ClaimEvent, view: &dyn View, out: &mut Vec<Effect>) {
         match event {
-            ClaimEvent::Granted { broker, client, nonce, epoch, session_present } => {
-                if !self.granted(now, nonce, epoch, session_present, view, out) {
-                    out.push(Effect::Release { broker, client, epoch, nonce, after: None });
+            ClaimEvent::Granted { broker, client, nonce, epoch, session } => {
+                if !self.granted(now, nonce, epoch, session, view, out) {
+                    let leave = untouched(session);
+                    out.push(Effect::Release { broker, client, epoch, nonce, leave, after: None });
                 }
             }
             ClaimEvent::Revoked { broker, client, nonce, epoch } => match self.claims.get(&nonce).copied() {
@@ -176,14 +181,20 @@ impl Core {
                 // Its 0x8E is on its way, and the claim goes back right after (P3).
                 Some(key) if self.releases(key, nonce) => {}
                 // Not granted yet, or long gone: there is nothing to end.
-                _ => out.push(Effect::Release { broker, client, epoch, nonce, after: None }),
+                _ => {
+                    let leave = UNKNOWN;
+                    out.push(Effect::Release { broker, client, epoch, nonce, leave, after: None });
+                }
             },
+            ClaimEvent::Persisted { nonce, token, stored } => self.on_persisted(nonce, token, stored, out),
+            ClaimEvent::Recalled { nonce, subscriptions } => self.on_recalled(nonce, subscriptions, out),
+            ClaimEvent::Discard { broker, client, session } => self.discard(broker, &client, Some(session), out),
             ClaimEvent::Refused { nonce, why, .. } => self.claim_refused(nonce, why, out),
         }
     }
 
     fn serves(&mut self, key: ConnKey) -> bool {
-        get(&mut self.conns, key).is_some_and(|conn| matches!(conn.phase, Phase::Active(_)))
+        get(&mut self.conns, key).is_some_and(|conn| matches!(conn.phase, Phase::Active(_) | Phase::Importing(_)))
     }
 
     fn releases(&mut self, key: ConnKey, nonce: Nonce) -> bool {
@@ -196,7 +207,7 @@ impl Core {
         now: Moment,
         nonce: Nonce,
         epoch: Epoch,
-        session_present: bool,
+        grant: Option<SessionGrant>,
         view: &dyn View,
         out: &mut Vec<Effect>,
     ) -> bool {
@@ -205,6 +216,7 @@ impl Core {
         let claiming = match &conn.phase {
             // Granted notices repeat until the shard knows; the first one was enough.
             Phase::Active(active) => return active.epoch == epoch,
+            Phase::Importing(importing) => return importing.active.epoch == epoch,
             Phase::Claiming(claiming) => claiming,
             _ => return false,
         };
@@ -219,25 +231,24 @@ impl Core {
         }
         let Phase::Claiming(claiming) = mem::replace(&mut conn.phase, Phase::Closing) else { return false };
         let Claiming { connect, admitted, .. } = *claiming;
-        let connack = connect::connack(&connect, &admitted.client, &admitted.settings, session_present);
         let session = Session::new(admitted.client.clone(), &connect, &admitted.settings, now);
-        send(conn, connect.version, &connack);
+        let expiry = connect::session_expiry(&connect, &admitted.settings);
         let room = self.room(broker);
         self.rooms[room].conns += 1;
-        if let Some(conn) = get(&mut self.conns, key) {
-            conn.phase = Phase::Active(Box::new(Active {
-                session,
-                admitted,
-                nonce,
-                epoch,
-                room,
-                filters: Default::default(),
-                subacks: Vec::new(),
-                recent: None,
-            }));
-        }
-        self.stats.clients_admitted += 1;
-        self.resume(now, key, out);
+        let active = Box::new(Active {
+            session,
+            admitted,
+            nonce,
+            epoch,
+            room,
+            filters: Default::default(),
+            subacks: Vec::new(),
+            recent: None,
+            durable: grant.map(|grant| Durable { id: grant.id, expiry }),
+            persisting: None,
+            parked_until: None,
+        });
+        self.begin_session(key, connect, active, grant, out);
         true
     }
 
@@ -276,6 +287,12 @@ impl Core {
                 let version = claiming.connect.version;
                 return self.refuse(key, for_connack(ending), version, out);
             }
+            Phase::Importing(importing) => {
+                let version = importing.connect.version;
+                return self.refuse(key, for_connack(ending), version, out);
+            }
+            // It has no socket that anything could be said to: see `discard_where`.
+            Phase::Parked(_) => return,
             Phase::Greeting | Phase::Active(_) => {}
         }
         if let Phase::Active(active) = &conn.phase {
@@ -286,17 +303,19 @@ impl Core {
             }
             *self.stats.disconnects_sent.entry(ending.reason.value()).or_default() += 1;
         }
-        self.close(key, out);
+        // Of a broker that is gone nothing is kept.
+        let for_good = ending.reason == ReasonCode::ADMINISTRATIVE_ACTION;
+        self.close(key, if for_good { Farewell::FOR_GOOD } else { Farewell::LOST }, out);
     }
 
-    fn close(&mut self, key: ConnKey, out: &mut Vec<Effect>) {
-        self.retire(key, true, out);
+    fn close(&mut self, key: ConnKey, farewell: Farewell, out: &mut Vec<Effect>) {
+        self.retire(key, true, farewell, out);
         self.mark_dirty(key);
         out.push(Effect::Close { conn: key });
     }
 
     /// What a fault looks like from outside depends on how far the connection had come.
-    fn fault(&mut self, key: ConnKey, fault: Fault, out: &mut Vec<Effect>) {
+    pub(super) fn fault(&mut self, key: ConnKey, fault: Fault, out: &mut Vec<Effect>) {
         let Some(conn) = get(&mut self.conns, key) else { return };
         match fault {
             Fault::Refuse(ending, version) => self.refuse(key, ending, version, out),
@@ -317,12 +336,15 @@ impl Core {
         tracing::debug!(from = %conn.from, reason = %ending.reason, what = ending.what, "connect refused");
         send(conn, version, &connect::refusal(ending.reason));
         *self.stats.clients_refused.entry(ending.reason.value()).or_default() += 1;
-        self.close(key, out);
+        self.close(key, Farewell::LOST, out);
     }
 
-    /// Takes a connection's session out of everything and gives its claim back.
-    pub(super) fn retire(&mut self, key: ConnKey, flush_first: bool, out: &mut Vec<Effect>) {
+    /// Takes a connection's session out of everything, or keeps it for the next connection, and gives its claim back.
+    pub(super) fn retire(&mut self, key: ConnKey, flush_first: bool, farewell: Farewell, out: &mut Vec<Effect>) {
         let Some(conn) = get(&mut self.conns, key) else { return };
+        if matches!(conn.phase, Phase::Parked(_)) {
+            return;
+        }
         let after = flush_first.then_some(key);
         match mem::replace(&mut conn.phase, Phase::Closing) {
             Phase::Claiming(claiming) => {
@@ -336,22 +358,44 @@ impl Core {
                 } else {
                     self.claims.remove(&active.nonce);
                 }
-                self.forget_subscriptions(key, &active, out);
-                let (broker, client): (BrokerId, ClientId) = (active.admitted.broker, active.admitted.client.clone());
-                let (epoch, nonce) = (active.epoch, active.nonce);
-                out.push(Effect::Release { broker, client, epoch, nonce, after });
+                let leave = self.leave(&active, farewell);
+                let room = active.room;
+                self.release(&active, leave, after, out);
+                self.rooms[room].conns -= 1;
+                match leave.keep {
+                    Some(keep) if !self.lapsed => self.park(key, active, keep.expiry, out),
+                    _ => self.forget_subscriptions(key, &active, out),
+                }
+                self.drop_idle_room(room);
+            }
+            Phase::Importing(importing) => {
+                if flush_first {
+                    conn.releasing = Some(importing.active.nonce);
+                } else {
+                    self.claims.remove(&importing.active.nonce);
+                }
+                let active = importing.active;
+                let leave = Leave { keep: Some(Keep { expiry: None, home: importing.home }), fire_will: false };
+                self.release(&active, leave, after, out);
                 self.rooms[active.room].conns -= 1;
+                self.forget_subscriptions(key, &active, out);
                 self.drop_idle_room(active.room);
             }
-            Phase::Greeting | Phase::Authenticating(_) | Phase::Closing => {}
+            Phase::Greeting | Phase::Authenticating(_) | Phase::Parked(_) | Phase::Closing => {}
         }
         if let Some(conn) = get(&mut self.conns, key) {
             conn.carry = BytesMut::new();
         }
     }
 
+    fn release(&self, active: &Active, leave: Leave, after: Option<ConnKey>, out: &mut Vec<Effect>) {
+        let (broker, client): (BrokerId, ClientId) = (active.admitted.broker, active.admitted.client.clone());
+        let (epoch, nonce) = (active.epoch, active.nonce);
+        out.push(Effect::Release { broker, client, epoch, nonce, leave, after });
+    }
+
     pub(super) fn on_closed(&mut self, key: ConnKey, out: &mut Vec<Effect>) {
-        self.retire(key, false, out);
+        self.retire(key, false, Farewell::LOST, out);
         if let Some(conn) = get(&mut self.conns, key) {
             if let Some(nonce) = conn.releasing {
                 self.claims.remove(&nonce);
@@ -362,7 +406,8 @@ impl Core {
 
     /// Ends the connections of which `which` is true.
     pub(super) fn close_where(&mut self, which: impl Fn(&Conn) -> bool, reason: ReasonCode, out: &mut Vec<Effect>) {
-        let keys: Vec<ConnKey> = self.conns.iter().filter(|(_, conn)| which(conn)).map(|(_, conn)| conn.key).collect();
+        let served = |conn: &Conn| !matches!(conn.phase, Phase::Parked(_)) && which(conn);
+        let keys: Vec<ConnKey> = self.conns.iter().filter(|(_, conn)| served(conn)).map(|(_, conn)| conn.key).collect();
         for key in keys {
             self.end(key, Ending::with(reason, "the node stops serving"), out);
         }
@@ -425,6 +470,15 @@ fn for_connack(ending: Ending) -> Ending {
         ReasonCode::USE_ANOTHER_SERVER | ReasonCode::SERVER_UNAVAILABLE => ending,
         _ => Ending { reason: ReasonCode::SERVER_UNAVAILABLE, ..ending },
     }
+}
+
+/// What a connection leaves of which this worker knows no more: nothing is said of its session, and its will is due.
+const UNKNOWN: Leave = Leave { keep: Some(Keep { expiry: None, home: None }), fire_will: true };
+
+/// What becomes of a session that was granted to a connection which is gone: it stays as it was.
+fn untouched(grant: Option<SessionGrant>) -> Leave {
+    let keep = grant.filter(|grant| grant.present).map(|grant| Keep { expiry: None, home: grant.home });
+    Leave { keep, fire_will: false }
 }
 
 fn without_secrets(connect: Connect) -> Connect {

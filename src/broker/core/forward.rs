@@ -9,8 +9,10 @@ use super::conn::Phase;
 use super::dest::{Awaiting, Destination};
 use super::room::{DestIndex, Matches};
 use super::{Batch, ConnKey, Core, DropReason, Effect, get};
-use crate::mqtt::codec::{MAX_PACKET, PublishProperties, PublishRef, QoS, Sender, Version, decode_publish, split};
-use crate::mqtt::session::Message;
+use crate::mqtt::codec::{
+    MAX_PACKET, PacketId, PublishProperties, PublishRef, QoS, Sender, Version, decode_publish, split,
+};
+use crate::mqtt::session::{Mark, Message};
 
 impl Core {
     /// Sends what the turn gathered to each destination that has credit, then lets publishers go on that waited
@@ -46,18 +48,18 @@ impl Core {
         index
     }
 
-    pub(super) fn on_forwarded(&mut self, now: Moment, runs: &[Run]) {
+    pub(super) fn on_forwarded(&mut self, now: Moment, origin: u64, runs: &[Run]) {
         for run in runs {
             let Some(&room) = self.room_of.get(&run.broker) else { continue };
             self.stats.publishes_from_others += u64::from(run.count);
-            if !self.deliver_run(now, room, &run.body) {
+            if !self.deliver_run(now, room, origin, &run.body) {
                 self.stats.drop(DropReason::Corrupt, 1);
             }
         }
     }
 
     /// Delivers the publishes of one broker; `false` at bytes that are none.
-    fn deliver_run(&mut self, now: Moment, room: usize, mut rest: &[u8]) -> bool {
+    fn deliver_run(&mut self, now: Moment, room: usize, origin: u64, mut rest: &[u8]) -> bool {
         // A batch holds what one read of a publisher brought, so a topic mostly repeats; and every worker of the
         // node gets the batch, so most of it is mostly for another: those cost no more than a comparison.
         let mut recent: Option<(&str, Rc<Matches>)> = None;
@@ -85,6 +87,7 @@ impl Core {
                 },
             };
             let mut message = Message::new(publish.topic, &publish);
+            message.mark = Mark { origin, number: publish.packet_id };
             self.deliver(now, room, &matches.locals, None, &mut message);
         }
         rest.is_empty()
@@ -105,12 +108,16 @@ impl Core {
     fn accepted(&mut self, done: &[Awaiting]) {
         let mut last: Option<ConnKey> = None;
         for awaiting in done {
-            let Some(conn) = get(&mut self.conns, awaiting.conn) else { continue };
-            let Phase::Active(active) = &mut conn.phase else { continue };
+            if self.will_accepted(awaiting.conn) {
+                continue;
+            }
+            let key = if self.moved.is_empty() { awaiting.conn } else { self.successor(awaiting.conn) };
+            let Some(conn) = get(&mut self.conns, key) else { continue };
+            let (Phase::Active(active) | Phase::Parked(active)) = &mut conn.phase else { continue };
             active.session.acks.accepted(awaiting.ack);
             // A publisher's entries mostly stand together: its acknowledgements leave in one go.
-            if let Some(before) = last.replace(awaiting.conn)
-                && before != awaiting.conn
+            if let Some(before) = last.replace(key)
+                && before != key
             {
                 self.send_due_acks(before);
             }
@@ -182,13 +189,18 @@ fn topic_of(body: &[u8]) -> Option<&[u8]> {
 fn plain<'a>(first_byte: u8, topic: &'a str, body: &'a [u8]) -> Option<PublishRef<'a>> {
     let qos = QoS::from_u8((first_byte >> 1) & 0b11)?;
     let id = if qos == QoS::AtMostOnce { 0 } else { 2 };
-    let (no_properties, payload) = body.get(2 + topic.len() + id..)?.split_first()?;
+    let rest = body.get(2 + topic.len()..)?;
+    let packet_id = match rest {
+        [high, low, ..] if id > 0 => PacketId::new(u16::from_be_bytes([*high, *low])),
+        _ => None,
+    };
+    let (no_properties, payload) = rest.get(id..)?.split_first()?;
     (*no_properties == 0).then(|| PublishRef {
         dup: false,
         qos,
         retain: first_byte & 1 != 0,
         topic,
-        packet_id: None,
+        packet_id,
         properties: PublishProperties::default(),
         payload,
     })

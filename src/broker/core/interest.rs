@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use rookery_cluster::handle::{Holder, InterestChange};
-use rookery_cluster::ids::BrokerId;
+use rookery_cluster::ids::{BrokerId, Nonce};
 use rookery_cluster::topics::validate_filter;
 
 use super::conn::{Active, PENDING_SUBACKS, PendingSuback, Phase};
@@ -21,16 +21,16 @@ use crate::mqtt::session::Ending;
 pub(super) struct Barrier {
     broker: BrokerId,
     filter: Arc<str>,
-    waiters: Vec<Waiter>,
+    pub waiters: Vec<Waiter>,
 }
 
-/// One filter of a SUBSCRIBE.
+/// Who waits for a barrier.
 #[derive(Clone, Copy, Debug)]
-struct Waiter {
-    conn: ConnKey,
-    packet_id: PacketId,
-    /// Its place in the packet.
-    slot: usize,
+pub(super) enum Waiter {
+    /// One filter of a SUBSCRIBE, at this place in the packet.
+    Suback { conn: ConnKey, packet_id: PacketId, slot: usize },
+    /// A session that moves here.
+    Import(ConnKey),
 }
 
 impl Core {
@@ -54,7 +54,7 @@ impl Core {
     pub(super) fn on_subscribe(
         &mut self,
         key: ConnKey,
-        subscribe: Subscribe,
+        subscribe: &Subscribe,
         out: &mut Vec<Effect>,
     ) -> Result<(), Fault> {
         let packet_id = subscribe.packet_id;
@@ -63,15 +63,18 @@ impl Core {
         if active.subacks.iter().any(|pending| pending.packet_id == packet_id) {
             return Err(Ending::with(ReasonCode::PACKET_ID_IN_USE, "subscribe with an identifier in use").into());
         }
-        let mut pending = PendingSuback { packet_id, reasons: Vec::new(), waiting: 0 };
+        let mut pending = PendingSuback { packet_id, unsubscribe: false, reasons: Vec::new(), waiting: 0 };
         for (slot, wanted) in subscribe.filters.iter().enumerate() {
             let (reason, barrier) = self.subscribe_one(key, wanted, subscribe.subscription_id, out);
             pending.reasons.push(reason);
             if let Some(barrier) = barrier.and_then(|token| self.barriers.get_mut(&token)) {
-                barrier.waiters.push(Waiter { conn: key, packet_id, slot });
+                barrier.waiters.push(Waiter::Suback { conn: key, packet_id, slot });
                 pending.waiting += 1;
             }
         }
+        let granted = subscribe.filters.iter().zip(&pending.reasons).filter(|(_, reason)| !reason.is_error());
+        let filters: Vec<Arc<str>> = granted.map(|(wanted, _)| wanted.filter.as_str().into()).collect();
+        pending.waiting += usize::from(self.persist(key, packet_id, filters, out));
         self.suback_if_due(key, pending);
         Ok(())
     }
@@ -98,20 +101,76 @@ impl Core {
         let qos = wanted.qos.min(active.admitted.settings.qos());
         let options = Options { qos, no_local: wanted.no_local, retain_as_published: wanted.retain_as_published, id };
         let filter: Arc<str> = wanted.filter.as_str().into();
+        (ReasonCode::granted(qos), self.hold(key, &filter, options, out))
+    }
+
+    /// Holds a subscription of a connection from here on: the barrier after which everybody knows, if not by now.
+    pub(super) fn hold(
+        &mut self,
+        key: ConnKey,
+        filter: &Arc<str>,
+        options: Options,
+        out: &mut Vec<Effect>,
+    ) -> Option<u64> {
+        let active = match &mut get(&mut self.conns, key)?.phase {
+            Phase::Active(active) => active,
+            Phase::Importing(importing) => &mut importing.active,
+            _ => return None,
+        };
         active.filters.insert(filter.clone());
         let room = &mut self.rooms[active.room];
-        let barrier = match room.subscribe(key, &filter, options, self.next_token) {
+        match room.subscribe(key, filter, options, self.next_token) {
             Interest::Known => None,
             Interest::Pending(token) => Some(token),
             Interest::New(token) => {
                 self.next_token += 1;
                 let broker = room.id;
                 self.barriers.insert(token, Barrier { broker, filter: filter.clone(), waiters: Vec::new() });
-                out.push(Effect::Subscribe { broker, filter, token });
+                out.push(Effect::Subscribe { broker, filter: filter.clone(), token });
                 Some(token)
             }
-        };
-        (ReasonCode::granted(qos), barrier)
+        }
+    }
+
+    /// Has the shard store the subscriptions to `filters` as they are now, if the session outlives its connection:
+    /// whether the reply to `packet_id` must wait for that.
+    fn persist(&mut self, key: ConnKey, packet_id: PacketId, filters: Vec<Arc<str>>, out: &mut Vec<Effect>) -> bool {
+        let Some(conn) = get(&mut self.conns, key) else { return false };
+        let Phase::Active(active) = &mut conn.phase else { return false };
+        if active.durable.is_none() || filters.is_empty() {
+            return false;
+        }
+        let token = self.next_token;
+        self.next_token += 1;
+        active.persisting = Some((token, packet_id));
+        let room = &self.rooms[active.room];
+        let bits = |filter: &Arc<str>| room.options(key, filter).map(Options::to_bits);
+        let changes = filters.into_iter().map(|filter| (filter.clone(), bits(&filter))).collect();
+        let (broker, client) = (active.admitted.broker, active.admitted.client.clone());
+        let (epoch, nonce) = (active.epoch, active.nonce);
+        out.push(Effect::Persist { broker, client, epoch, nonce, token, changes });
+        true
+    }
+
+    /// The shard has stored what [`Core::persist`] gave it, or has not.
+    pub(super) fn on_persisted(&mut self, nonce: Nonce, token: u64, stored: bool, out: &mut Vec<Effect>) {
+        let Some(&key) = self.claims.get(&nonce) else { return };
+        let Some(conn) = get(&mut self.conns, key) else { return };
+        let Phase::Active(active) = &mut conn.phase else { return };
+        let Some((_, packet_id)) = active.persisting.take_if(|(waits_for, _)| *waits_for == token) else { return };
+        self.resumable.push(key);
+        let Some(at) = active.subacks.iter().position(|pending| pending.packet_id == packet_id) else { return };
+        let pending = &mut active.subacks[at];
+        pending.waiting -= 1;
+        if !stored {
+            let granted = pending.reasons.iter_mut().filter(|reason| !reason.is_error());
+            granted.for_each(|reason| *reason = ReasonCode::IMPLEMENTATION_SPECIFIC);
+        }
+        if pending.waiting == 0 {
+            let due = active.subacks.swap_remove(at);
+            self.suback_if_due(key, due);
+        }
+        let _ = out;
     }
 
     fn suback_if_due(&mut self, key: ConnKey, pending: PendingSuback) {
@@ -122,9 +181,14 @@ impl Core {
             return;
         }
         let version = active.session.version;
-        let suback =
-            Suback { packet_id: pending.packet_id, reasons: pending.reasons, properties: ReasonProperties::default() };
-        send(conn, version, &Packet::Suback(suback));
+        let PendingSuback { packet_id, unsubscribe, reasons, .. } = pending;
+        let properties = ReasonProperties::default();
+        let reply = if unsubscribe {
+            Packet::Unsuback(Unsuback { packet_id, reasons, properties })
+        } else {
+            Packet::Suback(Suback { packet_id, reasons, properties })
+        };
+        send(conn, version, &reply);
         self.mark_dirty(key);
     }
 
@@ -138,12 +202,24 @@ impl Core {
             tracing::warn!(broker = %barrier.broker, "not every live node confirmed a subscription in time");
         }
         for waiter in barrier.waiters {
-            self.barrier_passed(waiter, &barrier.filter, seen, out);
+            match waiter {
+                Waiter::Suback { conn, packet_id, slot } => {
+                    self.barrier_passed(conn, packet_id, slot, &barrier.filter, seen, out);
+                }
+                Waiter::Import(conn) => self.import_barrier(conn, seen, out),
+            }
         }
     }
 
-    fn barrier_passed(&mut self, waiter: Waiter, filter: &str, seen: bool, out: &mut Vec<Effect>) {
-        let Waiter { conn: key, packet_id, slot } = waiter;
+    fn barrier_passed(
+        &mut self,
+        key: ConnKey,
+        packet_id: PacketId,
+        slot: usize,
+        filter: &str,
+        seen: bool,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(conn) = get(&mut self.conns, key) else { return };
         let Phase::Active(active) = &mut conn.phase else { return };
         let Some(at) = active.subacks.iter().position(|pending| pending.packet_id == packet_id) else { return };
@@ -166,13 +242,13 @@ impl Core {
     }
 
     pub(super) fn on_unsubscribe(&mut self, key: ConnKey, unsubscribe: &Unsubscribe, out: &mut Vec<Effect>) {
-        let reasons = unsubscribe.filters.iter().map(|filter| self.unsubscribe_one(key, filter, out)).collect();
-        let Some(conn) = get(&mut self.conns, key) else { return };
-        let Phase::Active(active) = &conn.phase else { return };
-        let version = active.session.version;
-        let unsuback = Unsuback { packet_id: unsubscribe.packet_id, reasons, properties: ReasonProperties::default() };
-        send(conn, version, &Packet::Unsuback(unsuback));
-        self.mark_dirty(key);
+        let packet_id = unsubscribe.packet_id;
+        let reasons: Vec<ReasonCode> =
+            unsubscribe.filters.iter().map(|filter| self.unsubscribe_one(key, filter, out)).collect();
+        let gone = unsubscribe.filters.iter().zip(&reasons).filter(|(_, reason)| **reason == ReasonCode::SUCCESS);
+        let filters = gone.map(|(filter, _)| filter.as_str().into()).collect();
+        let waiting = usize::from(self.persist(key, packet_id, filters, out));
+        self.suback_if_due(key, PendingSuback { packet_id, unsubscribe: true, reasons, waiting });
     }
 
     fn unsubscribe_one(&mut self, key: ConnKey, filter: &str, out: &mut Vec<Effect>) -> ReasonCode {

@@ -17,12 +17,15 @@ mod connect;
 mod dest;
 mod forward;
 mod interest;
+mod moving;
+mod park;
 mod publish;
 mod room;
 mod stats;
 #[cfg(test)]
 mod tests;
 mod tick;
+mod will;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -30,8 +33,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rookery_cluster::clock::{Moment, UnixMillis};
-use rookery_cluster::handle::{ClaimEvent, ClaimRequest, Holder, InterestChange, Run};
-use rookery_cluster::ids::{BrokerId, ClientId, Epoch, NodeLife, Nonce, WorkerId};
+use rookery_cluster::handle::{ClaimEvent, ClaimRequest, Holder, Home, InterestChange, Leave, Run};
+use rookery_cluster::ids::{BrokerId, ClientId, Epoch, NodeLife, Nonce, SessionId, WorkerId};
 use slab::Slab;
 
 pub use self::conn::Transport;
@@ -39,8 +42,10 @@ use self::conn::{Conn, Phase};
 pub use self::dest::Batch;
 use self::dest::Destination;
 use self::interest::Barrier;
+pub use self::moving::Fetched;
 use self::room::{DestIndex, Room};
 pub use self::stats::{DropReason, Dropped, Stats};
+use self::will::PendingWill;
 use crate::mqtt::codec::ReasonCode;
 pub use crate::mqtt::session::{Outbound, Settings};
 
@@ -118,8 +123,8 @@ pub enum Input<'a> {
     Authenticated { conn: ConnKey, result: Result<Admitted, ReasonCode> },
     /// About a claim.
     Claim(ClaimEvent),
-    /// Publishes from another node or worker: delivered to this worker's connections only.
-    Forwarded { runs: &'a [Run] },
+    /// Publishes from another node or worker, see [`origin`]: delivered to this worker's connections only.
+    Forwarded { origin: u64, runs: &'a [Run] },
     /// A destination accepted batches up to `through`.
     Accepted { from: Holder, through: u64 },
     /// There is credit again towards a destination.
@@ -132,6 +137,12 @@ pub enum Input<'a> {
     Interest { token: u64, changes: &'a [InterestChange] },
     /// A barrier ended.
     Barrier { token: u64, seen: bool },
+    /// A worker that goes on with a session which is kept here asks for its subscriptions, or takes it.
+    Asked { ticket: u64, broker: BrokerId, client: &'a ClientId, session: SessionId, take: bool },
+    /// What the worker that keeps a session answered, or none.
+    Fetched { conn: ConnKey, reply: Fetched },
+    /// A will is to be published.
+    Will { token: u64, broker: BrokerId, message: &'a [u8] },
     /// Every live peer's interest is known (R11): connections may publish.
     InterestComplete,
     /// What restricts `broker`'s connections (all brokers', if `None`) may have changed.
@@ -155,7 +166,24 @@ pub enum Effect {
     /// A connection that waited for its claim is gone.
     Abandon { broker: BrokerId, client: ClientId, nonce: Nonce },
     /// Give a claim back; first let `after` flush (0x8E before the next CONNACK), `limits::RELEASE_FLUSH` at most.
-    Release { broker: BrokerId, client: ClientId, epoch: Epoch, nonce: Nonce, after: Option<ConnKey> },
+    Release { broker: BrokerId, client: ClientId, epoch: Epoch, nonce: Nonce, leave: Leave, after: Option<ConnKey> },
+    /// Store changes of a session's subscriptions, `None` for one that is gone; answered by [`ClaimEvent::Persisted`].
+    Persist {
+        broker: BrokerId,
+        client: ClientId,
+        epoch: Epoch,
+        nonce: Nonce,
+        token: u64,
+        changes: Vec<(Arc<str>, Option<u64>)>,
+    },
+    /// Ask the shard for a session's subscriptions; answered by [`ClaimEvent::Recalled`].
+    Recall { broker: BrokerId, client: ClientId, nonce: Nonce },
+    /// Ask the worker that keeps a session for its subscriptions, or take it; answered by [`Input::Fetched`].
+    Fetch { conn: ConnKey, home: Home, broker: BrokerId, client: ClientId, session: SessionId, take: bool },
+    /// The answer to [`Input::Asked`].
+    Answer { ticket: u64, reply: Fetched },
+    /// All who must accept a will did.
+    WillPublished { token: u64 },
     /// Tell the other workers and nodes of a filter; answered by [`Input::Barrier`].
     Subscribe { broker: BrokerId, filter: Arc<str>, token: u64 },
     /// Tell them that nobody here wants it any more.
@@ -172,10 +200,19 @@ pub enum Effect {
 #[derive(Debug)]
 pub struct Core {
     worker: WorkerId,
-    #[expect(dead_code, reason = "shown by Debug")]
     life: NodeLife,
     seed: u64,
     conns: Slab<Conn>,
+    /// Sessions without a connection: their places in `conns`.
+    parked: BTreeMap<(BrokerId, ClientId), ConnKey>,
+    /// Under which key a session goes on whose earlier connection has publishes that are not accepted yet.
+    moved: BTreeMap<ConnKey, ConnKey>,
+    /// Wills that wait to be accepted, and those that were.
+    wills: BTreeMap<u32, PendingWill>,
+    next_will: u32,
+    published: Vec<u64>,
+    /// The number of the last publish that may be kept, see `mqtt::session::Mark`.
+    marked: u16,
     generation: u32,
     next_nonce: u64,
     /// Connections that wait for, or hold, a claim.
@@ -194,6 +231,8 @@ pub struct Core {
     interest_complete: bool,
     /// Whether this node may not serve (R1), as of this step.
     lapsed: bool,
+    /// The time of this step.
+    clock: Moment,
     next_tick: Moment,
     /// Counters.
     pub stats: Stats,
@@ -207,6 +246,12 @@ impl Core {
             life,
             seed,
             conns: Slab::new(),
+            parked: BTreeMap::new(),
+            moved: BTreeMap::new(),
+            wills: BTreeMap::new(),
+            next_will: 0,
+            published: Vec::new(),
+            marked: 0,
             generation: 0,
             next_nonce: 1,
             claims: BTreeMap::new(),
@@ -221,6 +266,7 @@ impl Core {
             resumable: Vec::new(),
             interest_complete: false,
             lapsed: false,
+            clock: Moment::default(),
             next_tick: Moment::default(),
             stats: Stats::default(),
         }
@@ -234,40 +280,52 @@ impl Core {
         server_name: Option<Arc<str>>,
         transport: Transport,
     ) -> ConnKey {
-        self.generation = self.generation.wrapping_add(1);
-        let entry = self.conns.vacant_entry();
-        let key = ConnKey { index: entry.key() as u32, generation: self.generation };
-        entry.insert(Conn::new(key, now, from, server_name, transport));
+        let key = self.next_key();
+        self.conns.insert(Conn::new(key, now, from, server_name, transport));
         self.stats.connections_opened += 1;
         key
     }
 
+    /// The key of what is inserted into the table next.
+    fn next_key(&mut self) -> ConnKey {
+        self.generation = self.generation.wrapping_add(1);
+        ConnKey { index: self.conns.vacant_key() as u32, generation: self.generation }
+    }
+
     /// Performs one input; what must be done is appended to `out`.
     pub fn step(&mut self, now: Moment, input: Input<'_>, view: &dyn View, out: &mut Vec<Effect>) {
+        self.clock = now;
         self.lapsed = now >= view.serving_until();
         if self.lapsed && !self.conns.is_empty() {
             // Whoever holds the claims next may be serving already: nothing more is read or acknowledged. Who has not
             // sent its CONNECT yet is still to be told (P13).
             self.close_where(|conn| !matches!(conn.phase, Phase::Greeting), ReasonCode::USE_ANOTHER_SERVER, out);
+            self.discard_where(|_| true, out);
         }
         match input {
             Input::Read { conn, bytes } => self.on_read(now, conn, bytes, out),
             Input::Closed { conn } => self.on_closed(conn, out),
             Input::Authenticated { conn, result } => self.on_authenticated(now, conn, result, out),
             Input::Claim(event) => self.on_claim(now, event, view, out),
-            Input::Forwarded { runs } => self.on_forwarded(now, runs),
+            Input::Forwarded { origin, runs } => self.on_forwarded(now, origin, runs),
             Input::Accepted { from, through } => self.on_accepted(from, through),
             Input::Room { to } => self.on_room(now, to, out),
             Input::NoCredit { to, batch } => self.on_no_credit(now, to, batch),
             Input::Expired { holder } => self.on_expired(holder),
             Input::Interest { token, changes } => self.on_interest(token, changes, out),
             Input::Barrier { token, seen } => self.on_barrier(token, seen, out),
+            Input::Asked { ticket, broker, client, session, take } => {
+                self.on_asked(ticket, broker, client, session, take, out);
+            }
+            Input::Fetched { conn, reply } => self.on_fetched(conn, reply, out),
+            Input::Will { token, broker, message } => self.on_will(now, token, broker, message, out),
             Input::InterestComplete => self.on_interest_complete(),
             Input::Recheck { broker } => self.on_recheck(broker, view, out),
             Input::Reconfigured { broker, settings } => self.on_reconfigured(broker, &settings),
             Input::CloseAll { reason } => self.close_where(|_| true, reason, out),
             Input::Tick => self.on_tick(now, view, out),
         }
+        out.extend(self.published.drain(..).map(|token| Effect::WillPublished { token }));
         self.resume_all(now, out);
     }
 
@@ -278,7 +336,12 @@ impl Core {
 
     /// How many connections there are.
     pub fn connections(&self) -> usize {
-        self.conns.len()
+        self.conns.len() - self.parked.len()
+    }
+
+    /// How many sessions are kept without a connection.
+    pub fn parked(&self) -> usize {
+        self.parked.len()
     }
 
     /// Connections that have something to write, or that wait to be closed, since the last call.
@@ -325,6 +388,14 @@ impl Core {
     pub fn closing(&self, key: ConnKey) -> bool {
         !self.conns.get(key.index as usize).is_some_and(|c| c.key == key && !matches!(c.phase, Phase::Closing))
     }
+}
+
+/// A number for who takes publishes from their publishers, a worker of a life of a node: part of what tells messages
+/// apart. 48 bits of it count.
+pub fn origin(life: NodeLife, worker: WorkerId) -> u64 {
+    let parts = [life.node.0, life.incarnation.0, u64::from(worker.0)];
+    // FNV-1a by words: the few origins that a session hears of at one time shall differ.
+    parts.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, part| (hash ^ part).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 /// The connection of `key`, if it still is the one.

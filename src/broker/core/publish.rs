@@ -7,10 +7,11 @@ use rookery_cluster::clock::Moment;
 
 use super::conn::{Active, Phase, Recent};
 use super::connect::{Fault, Taken, send};
+use super::park::Farewell;
 use super::room::{LocalMatch, Matches, Room};
-use super::{ConnKey, Core, DropReason, Dropped, Effect, get};
-use crate::mqtt::codec::{Packet, PacketId, QoS, ReasonCode, Sender, Version, decode_publish};
-use crate::mqtt::session::{Delivery, Ending, Incoming, Message};
+use super::{ConnKey, Core, DropReason, Dropped, Effect, get, origin};
+use crate::mqtt::codec::{Disconnect, Packet, PacketId, QoS, ReasonCode, Sender, Version, decode_publish};
+use crate::mqtt::session::{Delivery, Ending, Incoming, Mark, Message};
 
 /// A connection remembers no larger match than this: it keeps it alive, and there may be as many as connections.
 const RECENT_LOCALS: usize = 16;
@@ -51,6 +52,7 @@ impl Core {
         self.stats.payload_bytes_received += publish.payload.len() as u64;
 
         let mut message = Message::new(topic, &publish);
+        message.mark = self.next_mark(publish.qos);
         self.deliver(now, room, &matches.locals, Some(key), &mut message);
         let waiting = self.hand_on(now, key, room, &matches, &message);
         let Some(packet_id) = publish.packet_id else { return Ok(Taken::Yes) };
@@ -74,13 +76,23 @@ impl Core {
                 continue;
             }
             let Some(conn) = get(&mut self.conns, matched.conn) else { continue };
-            let Phase::Active(active) = &mut conn.phase else { continue };
-            if full && !conn.out.is_empty() {
+            let (session, connected) = match &mut conn.phase {
+                Phase::Active(active) => (&mut active.session, true),
+                Phase::Parked(active) => (&mut active.session, false),
+                Phase::Importing(importing) => (&mut importing.active.session, false),
+                _ => continue,
+            };
+            if full && !(connected && conn.out.is_empty()) {
                 self.stats.drop(DropReason::BrokerMemory, 1);
                 continue;
             }
             let retain = message.retain && matched.retain_as_published;
-            match active.session.deliver(now, &mut conn.out, message, matched.qos, retain, &matched.ids) {
+            let outcome = if connected {
+                session.deliver(now, &mut conn.out, message, matched.qos, retain, &matched.ids)
+            } else {
+                session.deliver_parked(now, message, matched.qos, retain, &matched.ids)
+            };
+            match outcome {
                 Delivery::Written => {
                     self.stats.publishes_delivered += 1;
                     if !conn.dirty {
@@ -94,9 +106,25 @@ impl Core {
         }
     }
 
+    /// What tells a new publish from all others, if it may be kept.
+    pub(super) fn next_mark(&mut self, qos: QoS) -> Mark {
+        if qos == QoS::AtMostOnce {
+            return Mark::default();
+        }
+        self.marked = self.marked.checked_add(1).unwrap_or(1);
+        Mark { origin: origin(self.life, self.worker), number: PacketId::new(self.marked) }
+    }
+
     /// Hands the message to every other worker and node that wants it; returns how many acceptances the
     /// acknowledgement waits for.
-    fn hand_on(&mut self, now: Moment, key: ConnKey, room: usize, matches: &Matches, message: &Message<'_>) -> u16 {
+    pub(super) fn hand_on(
+        &mut self,
+        now: Moment,
+        key: ConnKey,
+        room: usize,
+        matches: &Matches,
+        message: &Message<'_>,
+    ) -> u16 {
         let broker = self.rooms[room].id;
         let mut waiting = 0;
         for &dest in &matches.remotes {
@@ -112,14 +140,17 @@ impl Core {
                 self.touched.push(dest);
             }
             let congested = destination.congested();
-            let Some(conn) = get(&mut self.conns, key) else { continue };
-            if congested {
-                conn.blocked_on = Some(dest);
-            }
-            if let Phase::Active(active) = &conn.phase
-                && message.qos != QoS::AtMostOnce
+            let mut number = 0;
+            if let Some(conn) = get(&mut self.conns, key)
+                && let Phase::Active(active) = &conn.phase
             {
-                self.dests[usize::from(dest)].await_acceptance(seq, key, active.session.acks.next_number());
+                number = active.session.acks.next_number();
+                if congested {
+                    conn.blocked_on = Some(dest);
+                }
+            }
+            if message.qos != QoS::AtMostOnce {
+                self.dests[usize::from(dest)].await_acceptance(seq, key, number);
                 waiting += 1;
             }
         }
@@ -151,12 +182,24 @@ impl Core {
     /// Writes the acknowledgements that are due, in order.
     pub(super) fn send_due_acks(&mut self, key: ConnKey) {
         let Some(conn) = get(&mut self.conns, key) else { return };
-        let Phase::Active(active) = &mut conn.phase else { return };
+        let active = match &mut conn.phase {
+            Phase::Active(active) => active,
+            // Nobody waits for them now; a publish of QoS 2 that comes again is answered then.
+            Phase::Parked(active) => {
+                while active.session.acks.pop_due().is_some() {}
+                return;
+            }
+            _ => return,
+        };
         let version = active.session.version;
         let paused = active.session.paused();
         let mut any = false;
         while let Some((packet_id, qos, reason)) = active.session.acks.pop_due() {
-            let kind = if qos == QoS::ExactlyOnce { PUBREC } else { PUBACK };
+            let kind = match qos {
+                QoS::ExactlyOnce => PUBREC,
+                QoS::AtLeastOnce => PUBACK,
+                QoS::AtMostOnce => continue,
+            };
             conn.out.write(|to| acknowledgement(to, version, kind, packet_id, reason));
             any = true;
         }
@@ -197,14 +240,15 @@ impl Core {
                 conn.out.write(|to| acknowledgement(to, version, PUBCOMP, ack.packet_id, reason));
                 self.mark_dirty(key);
             }
-            Packet::Subscribe(subscribe) => self.on_subscribe(key, subscribe, out)?,
+            Packet::Subscribe(subscribe) => self.on_subscribe(key, &subscribe, out)?,
             Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(key, &unsubscribe, out),
             Packet::Pingreq => {
                 send(conn, version, &Packet::Pingresp);
                 self.mark_dirty(key);
             }
-            Packet::Disconnect(_) => {
-                self.retire(key, false, out);
+            Packet::Disconnect(disconnect) => {
+                let farewell = farewell(active, &disconnect)?;
+                self.retire(key, false, farewell, out);
                 self.mark_dirty(key);
                 out.push(Effect::Close { conn: key });
             }
@@ -220,6 +264,16 @@ impl Core {
         }
         Ok(())
     }
+}
+
+/// What a client's DISCONNECT says of its will and its session (MQTT 5 §3.14.2).
+fn farewell(active: &Active, disconnect: &Disconnect) -> Result<Farewell, Ending> {
+    let expiry = disconnect.properties.session_expiry;
+    if active.durable.is_none_or(|durable| durable.expiry == 0) && expiry.is_some_and(|expiry| expiry > 0) {
+        return Err(Ending::with(ReasonCode::PROTOCOL_ERROR, "a session expiry for a session that had none"));
+    }
+    let expiry = expiry.map(|wanted| active.admitted.settings.session_expiry(wanted));
+    Ok(Farewell { fire_will: disconnect.reason != ReasonCode::NORMAL_DISCONNECTION, expiry })
 }
 
 fn recent_matches(active: &mut Active, room: &mut Room, topic: &str) -> Rc<Matches> {

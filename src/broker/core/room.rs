@@ -43,6 +43,27 @@ pub struct Options {
     pub id: Option<u32>,
 }
 
+impl Options {
+    /// As its session's shard keeps them: QoS, No Local, Retain As Published, and from bit 8 the identifier.
+    pub fn to_bits(self) -> u64 {
+        self.qos as u64
+            | u64::from(self.no_local) << 2
+            | u64::from(self.retain_as_published) << 3
+            | u64::from(self.id.unwrap_or(0)) << 8
+    }
+
+    /// The inverse of [`Options::to_bits`]; what it does not know it ignores.
+    pub fn from_bits(bits: u64) -> Self {
+        let id = u32::try_from(bits >> 8).unwrap_or(0);
+        Self {
+            qos: QoS::from_u8((bits & 0b11) as u8).unwrap_or(QoS::ExactlyOnce),
+            no_local: bits & 1 << 2 != 0,
+            retain_as_published: bits & 1 << 3 != 0,
+            id: (id > 0).then_some(id),
+        }
+    }
+}
+
 /// One receiving connection of this worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalMatch {
@@ -106,6 +127,8 @@ pub struct Room {
     generation: u64,
     /// Connections of this worker that the broker has.
     pub conns: u32,
+    /// Sessions without a connection that it has here.
+    pub parked: u32,
     /// Bytes that wait for those connections (R19), as of the last tick.
     pub buffered: usize,
     /// Bytes that may wait for them; as the settings of the last client admitted say.
@@ -123,6 +146,7 @@ impl Room {
             remembered_bytes: 0,
             generation: 0,
             conns: 0,
+            parked: 0,
             buffered: 0,
             budget: usize::MAX,
         }
@@ -135,7 +159,7 @@ impl Room {
 
     /// Whether nothing is known of the broker any more.
     pub fn is_idle(&self) -> bool {
-        self.conns == 0 && self.index.is_empty()
+        self.conns == 0 && self.parked == 0 && self.index.is_empty()
     }
 
     /// See the field.
@@ -229,6 +253,21 @@ impl Room {
             self.held.remove(filter);
         }
         (true, last)
+    }
+
+    /// The options of a connection's subscription.
+    pub fn options(&self, conn: ConnKey, filter: &str) -> Option<Options> {
+        self.index.get(filter, &Subscriber::Local(conn)).copied()
+    }
+
+    /// The subscriptions of `old` are `new`'s from now on.
+    pub fn rekey<'f>(&mut self, old: ConnKey, new: ConnKey, filters: impl Iterator<Item = &'f Arc<str>>) {
+        for filter in filters {
+            if let Some(options) = self.index.remove(filter, &Subscriber::Local(old)) {
+                self.index.insert(filter, Subscriber::Local(new), options);
+            }
+        }
+        self.changed();
     }
 
     /// The barrier `token` of `filter` ended.

@@ -27,6 +27,7 @@ impl DropReason {
             Self::Subscriber(Dropped::SlowSubscriber) => "slow_subscriber",
             Self::Subscriber(Dropped::QueueFull) => "queue_full",
             Self::Subscriber(Dropped::Expired) => "expired",
+            Self::Subscriber(Dropped::Offline) => "offline",
             Self::BrokerMemory => "broker_memory",
             Self::DestinationStuck => "destination_stuck",
             Self::DestinationExpired => "destination_expired",
@@ -58,6 +59,8 @@ pub struct Stats {
     pub publishes_from_others: u64,
     /// Publishes not delivered, by reason.
     pub dropped: BTreeMap<DropReason, u64>,
+    /// Wills published here for the clients of the shards that this node leads.
+    pub wills_published: u64,
     /// SUBACK barriers that timed out (P8).
     pub barrier_timeouts: u64,
     /// Malformed packets and protocol errors.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use rookery_cluster::handle::ClaimRefusal;
+use rookery_cluster::handle::{ClaimRefusal, Keep};
 use rookery_cluster::ids::{Incarnation, NodeId};
 use rookery_cluster::limits::{CONNECT_DEADLINE, LEASE, PUBLISH_TIMEOUT};
 
@@ -15,9 +15,14 @@ use crate::mqtt::codec::{
 };
 
 mod qos2;
+mod sessions;
 
 const B: BrokerId = BrokerId(9);
 const PEER: Holder = Holder::Peer(NodeId(2));
+/// What a connection leaves that ends without a goodbye and has no session to keep.
+const LOST: Leave = Leave { keep: None, fire_will: true };
+/// What is said of one that the worker does not know.
+const UNKNOWN: Leave = Leave { keep: Some(Keep { expiry: None, home: None }), fire_will: true };
 
 struct World {
     core: Core,
@@ -112,8 +117,13 @@ impl World {
     }
 
     fn claiming(&mut self, version: Version, client: &str) -> (ConnKey, Nonce) {
+        self.claiming_by(Connect::new(version, client))
+    }
+
+    fn claiming_by(&mut self, connect: Connect) -> (ConnKey, Nonce) {
         let conn = self.open();
-        let effects = self.packet(conn, version, &Packet::Connect(Box::new(Connect::new(version, client))));
+        let (version, client) = (connect.version, &connect.client_id.clone());
+        let effects = self.packet(conn, version, &Packet::Connect(Box::new(connect)));
         assert!(matches!(&effects[..], [Effect::Authenticate { conn: c, .. }] if *c == conn), "{effects:?}");
         let effects = self.step(Input::Authenticated { conn, result: Ok(Self::admitted(client)) });
         let [Effect::Claim(claim)] = &effects[..] else { panic!("{effects:?}") };
@@ -122,13 +132,7 @@ impl World {
 
     fn grant(&mut self, client: &str, nonce: Nonce, epoch: u64) -> Vec<Effect> {
         let client = client.into();
-        self.step(Input::Claim(ClaimEvent::Granted {
-            broker: B,
-            client,
-            nonce,
-            epoch: Epoch(epoch),
-            session_present: false,
-        }))
+        self.step(Input::Claim(ClaimEvent::Granted { broker: B, client, nonce, epoch: Epoch(epoch), session: None }))
     }
 
     fn connect(&mut self, version: Version, client: &str) -> (ConnKey, Nonce) {
@@ -298,7 +302,8 @@ fn p3_takeover_says_0x8e_before_the_claim_is_given_back() {
         let (a, nonce) = w.connect(version, "a");
         let event = ClaimEvent::Revoked { broker: B, client: "a".into(), nonce, epoch: Epoch(1) };
         let effects = w.step(Input::Claim(event.clone()));
-        let release = Effect::Release { broker: B, client: "a".into(), epoch: Epoch(1), nonce, after: Some(a) };
+        let release =
+            Effect::Release { broker: B, client: "a".into(), epoch: Epoch(1), nonce, leave: LOST, after: Some(a) };
         assert_eq!(effects, [release, Effect::Close { conn: a }]);
         let told = if version == Version::V5 { vec![disconnect(ReasonCode::SESSION_TAKEN_OVER)] } else { vec![] };
         assert_eq!(w.sent(a, version), told);
@@ -307,7 +312,10 @@ fn p3_takeover_says_0x8e_before_the_claim_is_given_back() {
         assert_eq!(w.step(Input::Claim(event.clone())), []);
         w.step(Input::Closed { conn: a });
         let again = w.step(Input::Claim(event));
-        assert_eq!(again, [Effect::Release { broker: B, client: "a".into(), epoch: Epoch(1), nonce, after: None }]);
+        assert_eq!(
+            again,
+            [Effect::Release { broker: B, client: "a".into(), epoch: Epoch(1), nonce, leave: UNKNOWN, after: None }]
+        );
     }
 }
 
@@ -318,7 +326,17 @@ fn r5_a_grant_whose_connection_is_gone_is_released() {
     let effects = w.step(Input::Closed { conn: a });
     assert_eq!(effects, [Effect::Abandon { broker: B, client: "a".into(), nonce }]);
     let effects = w.grant("a", nonce, 4);
-    assert_eq!(effects, [Effect::Release { broker: B, client: "a".into(), epoch: Epoch(4), nonce, after: None }]);
+    assert_eq!(
+        effects,
+        [Effect::Release {
+            broker: B,
+            client: "a".into(),
+            epoch: Epoch(4),
+            nonce,
+            leave: Leave::default(),
+            after: None
+        }]
+    );
 }
 
 #[test]
@@ -547,7 +565,7 @@ fn forwarded_publishes_are_delivered_here_and_go_no_further() {
     w.publish(p, "f", Some(3));
     let Some(Effect::Send { batch, .. }) = w.flush().pop() else { panic!("a batch") };
     assert_eq!(w.sent(a, Version::V5).len(), 1);
-    w.step(Input::Forwarded { runs: &batch.runs });
+    w.step(Input::Forwarded { origin: 5, runs: &batch.runs });
     assert!(matches!(&w.sent(a, Version::V5)[..], [Packet::Publish(p)] if p.qos == QoS::AtLeastOnce));
     assert_eq!(w.flush(), []);
 }
@@ -576,7 +594,7 @@ fn forwarded_publishes_arrive_as_they_were_published_with_and_without_properties
     }
     let Some(Effect::Send { batch, .. }) = w.flush().pop() else { panic!("a batch") };
     assert_eq!(w.sent(a, Version::V5), sent);
-    w.step(Input::Forwarded { runs: &batch.runs });
+    w.step(Input::Forwarded { origin: 5, runs: &batch.runs });
     assert_eq!(w.sent(a, Version::V5), sent);
 }
 

@@ -27,6 +27,7 @@ impl Core {
         for (key, ending) in overdue {
             self.end(key, ending, out);
         }
+        self.discard_overdue(now, out);
         self.account();
         let dests = 0..self.dests.len();
         for dest in dests.filter(|&dest| self.dests[dest].stuck(now)).collect::<Vec<_>>() {
@@ -42,7 +43,7 @@ impl Core {
         }
         for (_, conn) in &mut self.conns {
             conn.out.shrink();
-            if let Phase::Active(active) = &conn.phase {
+            if let Phase::Active(active) | Phase::Parked(active) = &conn.phase {
                 let room = &mut self.rooms[active.room];
                 room.buffered += conn.out.len() + active.session.queued_bytes();
                 room.budget = active.admitted.settings.broker_bytes;
@@ -61,6 +62,11 @@ impl Core {
                 _ => None,
             })
             .collect();
+        // A session is not its last token's: only a broker that is gone takes it along.
+        let of = |active: &super::conn::Active| broker.is_none_or(|b| b == active.admitted.broker);
+        let gone =
+            |active: &super::conn::Active| view.admits(&active.admitted) == Err(ReasonCode::ADMINISTRATIVE_ACTION);
+        self.discard_where(|active| of(active) && gone(active), out);
         for (key, reason) in withdrawn {
             self.end(key, Ending::with(reason, "no longer admitted"), out);
         }
@@ -69,7 +75,8 @@ impl Core {
     pub(super) fn on_reconfigured(&mut self, broker: BrokerId, settings: &Arc<Settings>) {
         for (_, conn) in &mut self.conns {
             let admitted = match &mut conn.phase {
-                Phase::Active(active) => &mut active.admitted,
+                Phase::Active(active) | Phase::Parked(active) => &mut active.admitted,
+                Phase::Importing(importing) => &mut importing.active.admitted,
                 Phase::Claiming(claiming) => &mut claiming.admitted,
                 Phase::Greeting | Phase::Authenticating(_) | Phase::Closing => continue,
             };
@@ -87,6 +94,8 @@ fn overdue(conn: &Conn, now: Moment, wall: UnixMillis, interest_complete: bool) 
             .then_some(Ending::with(ReasonCode::MAXIMUM_CONNECT_TIME, "no connect in time")),
         Phase::Claiming(claiming) => (now.since(claiming.since) >= CLAIM_TIMEOUT + CLAIM_GRACE)
             .then_some(Ending::with(ReasonCode::SERVER_UNAVAILABLE, "no claim in time")),
+        Phase::Importing(importing) => (now.since(importing.since) >= CLAIM_TIMEOUT + CLAIM_GRACE)
+            .then_some(Ending::with(ReasonCode::SERVER_UNAVAILABLE, "the session was not fetched in time")),
         Phase::Active(active) => {
             if active.admitted.expires.is_some_and(|at| at <= wall) {
                 return Some(Ending::with(ReasonCode::NOT_AUTHORIZED, "the token expired"));
@@ -98,6 +107,6 @@ fn overdue(conn: &Conn, now: Moment, wall: UnixMillis, interest_complete: bool) 
             let unanswered = active.session.acks.oldest().is_some_and(|since| now.since(since) >= PUBLISH_TIMEOUT);
             unanswered.then_some(Ending::with(ReasonCode::SERVER_BUSY, "a publish was not accepted in time"))
         }
-        Phase::Closing => None,
+        Phase::Parked(_) | Phase::Closing => None,
     }
 }

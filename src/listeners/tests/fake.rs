@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rookery_cluster::clock::{Clock, Moment, SystemClock, UnixMillis};
-use rookery_cluster::handle::{ClaimEvent, ClaimRequest, ClusterEvent, Holder, InterestChange, Run, SendError};
+use rookery_cluster::handle::{
+    ClaimEvent, ClaimRequest, ClusterEvent, Holder, Home, InterestChange, Leave, Run, SendError,
+};
 use rookery_cluster::ids::{BrokerId, ClientId, Epoch, NodeId, Nonce, WorkerId};
 
-use crate::broker::core::{Admitted, AuthRequest, ConnKey, Settings, View};
-use crate::broker::{Mail, Mailbox, Services};
+use crate::broker::core::{Admitted, AuthRequest, ConnKey, Fetched, Settings, View};
+use crate::broker::{Answer, Asked, Mail, Mailbox, Services};
 use crate::mqtt::codec::ReasonCode;
 
 type Owner = (BrokerId, ClientId);
@@ -99,7 +101,7 @@ impl Fake {
         let ClaimRequest { broker, client, nonce, worker, .. } = request;
         let epoch = Epoch(state.fresh());
         state.held.insert((broker, client.clone()), (worker, nonce, epoch));
-        self.claim_event(worker, ClaimEvent::Granted { broker, client, nonce, epoch, session_present: false });
+        self.claim_event(worker, ClaimEvent::Granted { broker, client, nonce, epoch, session: None });
     }
 
     /// Tells all workers but `origin`, and then `origin` if it asked with a token.
@@ -167,7 +169,17 @@ impl Services for Fake {
         }
     }
 
-    fn release(&self, broker: BrokerId, client: ClientId, epoch: Epoch, _: Nonce) {
+    fn persist(&self, _: BrokerId, _: ClientId, _: Epoch, _: Nonce, _: u64, _: Vec<(Arc<str>, Option<u64>)>) {}
+
+    fn recall(&self, _: BrokerId, _: ClientId, _: Nonce) {}
+
+    fn fetch(&self, _: Home, _: Asked, answer: Answer) {
+        answer(Fetched::Gone);
+    }
+
+    fn will_published(&self, _: u64) {}
+
+    fn release(&self, broker: BrokerId, client: ClientId, epoch: Epoch, _: Nonce, _: Leave) {
         let then = self.state.lock().at_release.take();
         if let Some(then) = then {
             then();

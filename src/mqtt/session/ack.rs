@@ -54,9 +54,18 @@ impl PendingAcks {
         self.queue.push_back(Pending { packet_id, qos, reason, waiting, since: now });
     }
 
-    /// Whether the acknowledgement of `packet_id` is still owed.
+    /// Whether the PUBREC of `packet_id` is still owed.
     pub fn owes(&self, packet_id: PacketId) -> bool {
-        self.queue.iter().any(|pending| pending.packet_id == packet_id)
+        self.queue.iter().any(|pending| pending.packet_id == packet_id && pending.qos == QoS::ExactlyOnce)
+    }
+
+    /// Nothing of QoS 1 is to be acknowledged any more: the connection that waited for it is gone. The entries keep
+    /// their places, and come out of [`PendingAcks::pop_due`] as of QoS 0.
+    pub fn forget_at_least_once(&mut self) {
+        for pending in self.queue.iter_mut().filter(|pending| pending.qos == QoS::AtLeastOnce) {
+            pending.qos = QoS::AtMostOnce;
+        }
+        self.at_least_once = 0;
     }
 
     /// One destination accepted publish `number`.
@@ -100,6 +109,7 @@ mod tests {
         let second = acks.next_number();
         acks.push(id(6), QoS::ExactlyOnce, ReasonCode::NO_MATCHING_SUBSCRIBERS, 1, Moment::default());
         assert_eq!((acks.len(), acks.at_least_once(), acks.owes(id(6)), acks.owes(id(7))), (2, 1, true, false));
+        assert!(!acks.owes(id(5)), "of qos 1");
         acks.accepted(second);
         assert_eq!(acks.pop_due(), None);
         acks.accepted(first);

@@ -15,9 +15,9 @@ pub mod built {
     /// Shared subscriptions.
     pub const SHARED: bool = false;
     /// Wills.
-    pub const WILLS: bool = false;
+    pub const WILLS: bool = true;
     /// Longest time that a session outlives its connection, seconds.
-    pub const SESSION_EXPIRY: u32 = 0;
+    pub const SESSION_EXPIRY: u32 = u32::MAX;
 }
 
 impl Settings {

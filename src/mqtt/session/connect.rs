@@ -2,8 +2,13 @@
 
 use std::num::{NonZeroU16, NonZeroU32};
 
-use super::{Ending, Settings, allow};
-use crate::mqtt::codec::{Connack, ConnackProperties, Connect, Packet, ReasonCode, Version};
+use bytes::{Bytes, BytesMut};
+use rookery_cluster::limits::MAX_WILL_BYTES;
+
+use super::{Ending, Settings, WillPolicy, allow};
+use crate::mqtt::codec::{
+    Connack, ConnackProperties, Connect, Packet, PacketId, Publish, QoS, ReasonCode, Version, encode,
+};
 
 /// Checks before anybody is authenticated: only what costs nothing.
 pub fn check_unauthenticated(connect: &Connect) -> Result<(), Ending> {
@@ -18,12 +23,18 @@ pub fn check(connect: &Connect, client_id: &str, settings: &Settings) -> Result<
     if client_id.is_empty() || client_id.len() > settings.max_client_id {
         return Err(Ending::with(ReasonCode::CLIENT_ID_INVALID, "client id too long"));
     }
-    let Some(will) = &connect.will else { return Ok(()) };
-    if will.retain {
+    let Some(will) = connect.will.as_ref().filter(|_| settings.wills == WillPolicy::Serve) else { return Ok(()) };
+    if will.qos > settings.qos() {
+        return Err(Ending::with(ReasonCode::QOS_NOT_SUPPORTED, "will of a qos above the announced"));
+    }
+    if will.retain && !settings.retain() {
         return Err(Ending::with(ReasonCode::RETAIN_NOT_SUPPORTED, "retained will"));
     }
-    // A will that would not fire is refused, not forgotten (P10).
-    Err(Ending::with(ReasonCode::IMPLEMENTATION_SPECIFIC, "wills are not supported"))
+    if !allow::built::WILLS {
+        // A will that would not fire is refused, not forgotten (P10).
+        return Err(Ending::with(ReasonCode::IMPLEMENTATION_SPECIFIC, "wills are not supported"));
+    }
+    Ok(())
 }
 
 /// The keep-alive that holds, seconds (Server Keep Alive, MQTT 5 §3.2.2.3.14).
@@ -33,6 +44,41 @@ pub fn keep_alive(connect: &Connect, settings: &Settings) -> u16 {
         most if connect.keep_alive == 0 => most,
         most => connect.keep_alive.min(most),
     }
+}
+
+/// How long the session outlives its connection, seconds; `u32::MAX`: for ever. A 3.1.1 session without Clean Session
+/// has no interval of its own (3.1.1: §3.1.2.4): it lives as long as the broker allows.
+pub fn session_expiry(connect: &Connect, settings: &Settings) -> u32 {
+    let wanted = match connect.version {
+        Version::V5 => connect.properties.session_expiry.unwrap_or(0),
+        Version::V311 if connect.clean_start => 0,
+        Version::V311 => u32::MAX,
+    };
+    settings.session_expiry(wanted)
+}
+
+/// The will as it is published and kept meanwhile: an MQTT 5 PUBLISH.
+///
+/// # Errors
+/// When it does not encode, or is larger than a shard keeps.
+pub fn will(connect: &Connect, settings: &Settings) -> Result<Option<(Bytes, u32)>, Ending> {
+    let Some(will) = connect.will.as_ref().filter(|_| settings.wills == WillPolicy::Serve) else { return Ok(None) };
+    let publish = Publish {
+        qos: will.qos,
+        retain: will.retain,
+        topic: will.topic.clone(),
+        packet_id: (will.qos != QoS::AtMostOnce).then_some(PacketId::MIN),
+        properties: will.properties.clone(),
+        payload: will.payload.clone(),
+        ..Publish::default()
+    };
+    let mut bytes = BytesMut::new();
+    encode(&Packet::Publish(Box::new(publish)), Version::V5, &mut bytes)
+        .map_err(|_| Ending::with(ReasonCode::MALFORMED_PACKET, "a will that cannot be encoded"))?;
+    if bytes.len() > MAX_WILL_BYTES {
+        return Err(Ending::with(ReasonCode::PACKET_TOO_LARGE, "a will larger than is kept"));
+    }
+    Ok(Some((bytes.freeze(), will.delay.unwrap_or(0))))
 }
 
 /// The CONNACK that admits the client.
@@ -47,7 +93,7 @@ pub fn connack(connect: &Connect, client_id: &str, settings: &Settings, session_
 fn properties(connect: &Connect, client_id: &str, settings: &Settings) -> ConnackProperties {
     let kept = keep_alive(connect, settings);
     let wanted = connect.properties.session_expiry.unwrap_or(0);
-    let expiry = settings.session_expiry(wanted);
+    let expiry = session_expiry(connect, settings);
     let mut properties = ConnackProperties {
         session_expiry: (expiry != wanted).then_some(expiry),
         receive_maximum: NonZeroU16::new(settings.receive_maximum),
@@ -79,14 +125,14 @@ mod tests {
 
     #[test]
     fn connack_announces_what_is_granted() {
-        let settings = Settings { keep_alive_maximum: 60, ..Settings::default() };
+        let settings = Settings { keep_alive_maximum: 60, max_session_expiry: 600, ..Settings::default() };
         let mut c = Connect::new(Version::V5, "");
         c.keep_alive = 600;
         c.properties.session_expiry = Some(3600);
         let got = connack_of(connack(&c, "01ABC", &settings, false)).properties;
         assert_eq!(got.assigned_client_id.as_deref(), Some("01ABC"));
         assert_eq!(got.server_keep_alive, Some(60));
-        assert_eq!(got.session_expiry, Some(0));
+        assert_eq!(got.session_expiry, Some(600));
         assert_eq!(got.maximum_qos, None, "absent says 2 (MQTT 5 §3.2.2.3.4)");
     }
 

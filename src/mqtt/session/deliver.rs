@@ -22,6 +22,8 @@ pub enum Dropped {
     QueueFull,
     /// Its Message Expiry Interval passed in the queue (MQTT-3.3.2-5).
     Expired,
+    /// QoS 0 for a session that has no connection.
+    Offline,
 }
 
 /// What became of one delivery.
@@ -64,6 +66,17 @@ impl Session {
             let head = message.head(qos, retain, Some(self.window.begin(qos, kept)), ids);
             return self.write(out, message, head, tight);
         }
+        self.enqueue(now, message, qos, retain, ids)
+    }
+
+    pub(super) fn enqueue(
+        &mut self,
+        now: Moment,
+        message: &mut Message<'_>,
+        qos: QoS,
+        retain: bool,
+        ids: &[u32],
+    ) -> Delivery {
         if !self.window.has_room(message.size()) {
             return Delivery::Dropped(Dropped::QueueFull);
         }

@@ -10,6 +10,23 @@ use crate::mqtt::codec::{
     EncodeError, Forwardable, PacketId, PublishHead, PublishRef, QoS, Version, encode_publish, encode_publish_header,
 };
 
+/// Who published a message, and its number there: so that a session which collects at two nodes while it moves has each
+/// once (R14). The number repeats after 65,535, which is more than come in the moment of a move.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// The worker that took it from its publisher, on whatever node; see `broker::core::origin`.
+    pub origin: u64,
+    /// Its number there, which travels in place of a packet identifier; none at QoS 0, of which nothing is kept.
+    pub number: Option<PacketId>,
+}
+
+impl Mark {
+    /// As one number; 0 for none.
+    fn value(self) -> u64 {
+        self.number.map_or(0, |number| self.origin << 16 | u64::from(number.get()))
+    }
+}
+
 /// A message to be delivered.
 #[derive(Debug)]
 pub struct Message<'a> {
@@ -25,6 +42,8 @@ pub struct Message<'a> {
     pub properties: Forwardable<'a>,
     /// Application message.
     pub payload: &'a [u8],
+    /// Tells it from all other messages of the last while, wherever it arrives: see [`Mark`].
+    pub mark: Mark,
     /// QoS 0 packets by version, as soon as a second client of that version needs one.
     encoded: [Encoded; 2],
     shared: Option<Bytes>,
@@ -47,6 +66,8 @@ pub(super) struct Stored {
     pub expiry: Option<u32>,
     pub properties: Bytes,
     pub payload: Bytes,
+    /// See [`Mark`].
+    pub mark: u64,
 }
 
 impl Stored {
@@ -90,6 +111,7 @@ impl<'a> Message<'a> {
             expiry: publish.properties.message_expiry,
             properties: publish.properties.forwardable,
             payload: publish.payload,
+            mark: Mark::default(),
             encoded: Default::default(),
             shared: None,
             stored: None,
@@ -106,6 +128,7 @@ impl<'a> Message<'a> {
             expiry,
             properties: Forwardable::stored(&stored.properties),
             payload: &stored.payload,
+            mark: Mark::default(),
             encoded: Default::default(),
             shared: Some(stored.payload.clone()),
             stored: Some(kept.message.clone()),
@@ -113,9 +136,9 @@ impl<'a> Message<'a> {
     }
 
     /// The publish as it travels between workers and nodes: an MQTT 5 PUBLISH, so that there is one format to
-    /// check. Its packet identifier means nothing.
+    /// check. Its packet identifier is the number of its [`Mark`].
     pub fn encode_transfer(&self, to: &mut BytesMut) -> Result<usize, EncodeError> {
-        let id = (self.qos != QoS::AtMostOnce).then_some(PacketId::MIN);
+        let id = (self.qos != QoS::AtMostOnce).then_some(self.mark.number.unwrap_or(PacketId::MIN));
         encode_publish(to, Version::V5, &self.head(self.qos, self.retain, id, &[]), self.properties, self.payload)
     }
 
@@ -167,6 +190,7 @@ impl<'a> Message<'a> {
             expiry: self.expiry,
             properties: properties.freeze(),
             payload: self.shared_payload(),
+            mark: self.mark.value(),
         });
         self.stored.insert(stored).clone()
     }

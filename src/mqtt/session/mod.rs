@@ -12,6 +12,7 @@ mod deliver;
 mod keepalive;
 mod message;
 mod outbound;
+mod park;
 mod publish;
 mod reason;
 mod receipt;
@@ -25,8 +26,9 @@ use rookery_cluster::ids::ClientId;
 
 pub use ack::PendingAcks;
 pub use deliver::{Delivery, Dropped};
-pub use message::Message;
+pub use message::{Mark, Message};
 pub use outbound::{Outbound, SHARE_FROM};
+pub use park::BadSession;
 pub use publish::Incoming;
 pub use reason::Ending;
 pub use settings::{Settings, UserNameRule, WillPolicy};
@@ -60,6 +62,8 @@ pub struct Session {
 impl Session {
     /// The session that `connect` opens.
     pub fn new(client: ClientId, connect: &Connect, settings: &Settings, now: Moment) -> Self {
+        let mut window = SendWindow::new(connect, settings);
+        window.keeps = connect::session_expiry(connect, settings) > 0;
         Self {
             client,
             version: connect.version,
@@ -69,7 +73,7 @@ impl Session {
             aliases: InboundAliases::new(settings.topic_alias_maximum),
             aliases_out: OutboundAliases::new(connect),
             received: BTreeSet::new(),
-            window: SendWindow::new(connect, settings),
+            window,
             keep_alive: KeepAlive::new(connect::keep_alive(connect, settings), now),
         }
     }

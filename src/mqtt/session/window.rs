@@ -108,6 +108,24 @@ impl SendWindow {
         self.inflight.remove(at)
     }
 
+    /// The identifier that is tried next.
+    pub fn next_id(&self) -> PacketId {
+        self.next
+    }
+
+    /// Goes on with what a session had elsewhere.
+    pub fn adopt(
+        &mut self,
+        inflight: VecDeque<Inflight>,
+        releasing: VecDeque<PacketId>,
+        next: PacketId,
+        queue: VecDeque<Kept>,
+    ) {
+        self.queued_bytes = queue.iter().map(|kept| kept.message.size()).sum();
+        (self.sent, self.clear) = (0, 0);
+        (self.inflight, self.releasing, self.next, self.queue) = (inflight, releasing, next, queue);
+    }
+
     /// Removes the entry that was to be sent next over this connection; it counts as delivered.
     pub fn skip(&mut self) {
         self.inflight.remove(self.sent);

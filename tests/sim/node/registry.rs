@@ -82,7 +82,8 @@ impl Registry {
             Some(entry) if matches!(entry.standing, Standing::Asking { gone: false }) => {
                 entry.standing = Standing::Holds(epoch);
                 let ClaimKey { broker, client } = key;
-                let event = ClaimEvent::Granted { broker, client, nonce: by.nonce, epoch, session_present };
+                let _ = session_present;
+                let event = ClaimEvent::Granted { broker, client, nonce: by.nonce, epoch, session: None };
                 vec![Act::Post(entry.worker, event)]
             }
             _ => {

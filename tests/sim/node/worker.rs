@@ -168,12 +168,12 @@ impl World {
             Mail::Adopt(sock) => self.adopt(life, worker, sock),
             Mail::Authenticated { conn, result } => self.input(life, worker, Input::Authenticated { conn, result }),
             Mail::Claim(event) => self.input(life, worker, Input::Claim(event)),
-            Mail::Local { runs, .. } => self.input(life, worker, Input::Forwarded { runs: &runs }),
+            Mail::Local { runs, .. } => self.input(life, worker, Input::Forwarded { origin: 0, runs: &runs }),
             Mail::LocalAccepted { from, through } => {
                 self.input(life, worker, Input::Accepted { from: Holder::Worker(WorkerId(from)), through });
             }
             Mail::Forwarded { runs, receipt } => {
-                self.input(life, worker, Input::Forwarded { runs: &runs });
+                self.input(life, worker, Input::Forwarded { origin: 0, runs: &runs });
                 self.receipt(life, receipt);
             }
             Mail::Accepted { peer, through } => {
@@ -234,9 +234,9 @@ impl World {
             Effect::Authenticate { conn, request } => self.authenticate(life, worker, conn, *request),
             Effect::Claim(request) => self.claim(node, request),
             Effect::Abandon { broker, client, nonce } => self.abandon_claim(node, broker, client, nonce),
-            Effect::Release { broker, client, epoch, nonce, after } => match after {
+            Effect::Release { broker, client, epoch, nonce, leave, after } => match after {
                 Some(conn) if self.cfg.sabotage != Sabotage::ReleaseBeforeFlush => {
-                    let release = Effect::Release { broker, client, epoch, nonce, after };
+                    let release = Effect::Release { broker, client, epoch, nonce, leave, after };
                     if let Some(it) = self.worker(life, worker) {
                         it.releases.entry(conn).or_default().push(release);
                     }
@@ -255,6 +255,12 @@ impl World {
             Effect::Send { to: Holder::Worker(to), batch } => {
                 self.post(life, to.0, Mail::Local { from: worker, seq: batch.seq, runs: batch.runs });
             }
+            // No session outlives its connection here, and nobody has a will.
+            Effect::Persist { .. }
+            | Effect::Recall { .. }
+            | Effect::Fetch { .. }
+            | Effect::Answer { .. }
+            | Effect::WillPublished { .. } => {}
             Effect::Send { .. } | Effect::Close { .. } => {}
         }
     }

@@ -1,0 +1,303 @@
+//! Sessions that outlive their connections: parked, gone on with here, moved to another worker or node, ended.
+
+use rookery_cluster::handle::{Home, SessionGrant};
+
+use super::*;
+
+const ID: SessionId = SessionId(40);
+const ELSEWHERE: Home = Home { life: NodeLife { node: NodeId(2), incarnation: Incarnation(1) }, worker: WorkerId(1) };
+
+fn here(w: &World) -> Home {
+    w.core.here()
+}
+
+fn granted(nonce: Nonce, epoch: u64, present: bool, home: Option<Home>) -> Input<'static> {
+    let session = Some(SessionGrant { id: ID, present, home });
+    Input::Claim(ClaimEvent::Granted { broker: B, client: "s".into(), nonce, epoch: Epoch(epoch), session })
+}
+
+fn durable(clean_start: bool) -> Connect {
+    let mut connect = Connect::new(Version::V5, "s");
+    connect.clean_start = clean_start;
+    connect.properties.session_expiry = Some(100);
+    connect
+}
+
+fn connack(w: &mut World, conn: ConnKey) -> bool {
+    match &w.sent(conn, Version::V5)[..] {
+        [Packet::Connack(connack)] => connack.session_present,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A connection of the session, new.
+fn first(w: &mut World) -> (ConnKey, Nonce) {
+    let (conn, nonce) = w.claiming_by(durable(false));
+    assert_eq!(w.step(granted(nonce, 1, false, None)), []);
+    assert!(!connack(w, conn));
+    (conn, nonce)
+}
+
+/// Subscribes and answers for the others and for the shard.
+fn subscribe(w: &mut World, conn: ConnKey, nonce: Nonce, filter: &str) {
+    let effects = w.subscribe(conn, filter, QoS::ExactlyOnce);
+    let [Effect::Subscribe { token: barrier, .. }, Effect::Persist { token, changes, .. }] = &effects[..] else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(changes[..], [(filter.into(), Some(2))]);
+    w.step(Input::Barrier { token: *barrier, seen: true });
+    assert_eq!(w.sent(conn, Version::V5), [], "not before the shard has it");
+    w.step(Input::Claim(ClaimEvent::Persisted { nonce, token: *token, stored: true }));
+    assert!(matches!(&w.sent(conn, Version::V5)[..], [Packet::Suback(_)]));
+}
+
+fn kept(expiry: Option<u32>, home: Option<Home>) -> Leave {
+    Leave { keep: Some(Keep { expiry, home }), fire_will: true }
+}
+
+fn payloads(w: &mut World, conn: ConnKey) -> Vec<(String, bool)> {
+    let text = |p: &Publish| (String::from_utf8(p.payload.to_vec()).expect("text"), p.dup);
+    let sent = w.sent(conn, Version::V5);
+    sent.iter().filter_map(|packet| if let Packet::Publish(p) = packet { Some(text(p)) } else { None }).collect()
+}
+
+fn publish(w: &mut World, conn: ConnKey, payload: &'static str, packet_id: u16) {
+    let publish = Publish {
+        topic: "t".into(),
+        qos: QoS::AtLeastOnce,
+        packet_id: Some(id(packet_id)),
+        payload: payload.into(),
+        ..Publish::default()
+    };
+    w.packet(conn, Version::V5, &Packet::Publish(Box::new(publish)));
+}
+
+#[test]
+fn a_session_queues_without_a_connection_and_goes_on_at_the_next_one() {
+    let mut w = World::new();
+    let (conn, nonce) = first(&mut w);
+    subscribe(&mut w, conn, nonce, "t");
+    let (from, _) = w.connect(Version::V5, "p");
+    publish(&mut w, from, "a", 1);
+    assert_eq!(payloads(&mut w, conn), [("a".into(), false)]);
+    let left = w.step(Input::Closed { conn });
+    let home = Some(here(&w));
+    let release = Effect::Release {
+        broker: B,
+        client: "s".into(),
+        epoch: Epoch(1),
+        nonce,
+        leave: kept(Some(100), home),
+        after: None,
+    };
+    assert_eq!(left, [release], "its subscriptions stay");
+    assert_eq!((w.core.connections(), w.core.parked()), (1, 1));
+    publish(&mut w, from, "b", 2);
+    let (conn, nonce) = w.claiming_by(durable(false));
+    assert_eq!(w.step(granted(nonce, 2, true, home)), []);
+    let sent = w.sent(conn, Version::V5);
+    assert!(
+        matches!(&sent[..], [Packet::Connack(c), Packet::Publish(a), Packet::Publish(b)]
+        if c.session_present && a.dup && &a.payload[..] == b"a" && !b.dup && &b.payload[..] == b"b"),
+        "{sent:?}"
+    );
+    publish(&mut w, from, "c", 3);
+    assert_eq!(payloads(&mut w, conn), [("c".into(), false)]);
+    assert_eq!(w.core.parked(), 0);
+}
+
+#[test]
+fn a_clean_start_and_the_shards_word_end_what_is_kept() {
+    for by_shard in [false, true] {
+        let mut w = World::new();
+        let (conn, nonce) = first(&mut w);
+        subscribe(&mut w, conn, nonce, "t");
+        w.step(Input::Closed { conn });
+        let gone = [Effect::Unsubscribe { broker: B, filter: "t".into() }];
+        if by_shard {
+            let other = ClaimEvent::Discard { broker: B, client: "s".into(), session: SessionId(7) };
+            assert_eq!(w.step(Input::Claim(other)), [], "another session is meant");
+            let this = ClaimEvent::Discard { broker: B, client: "s".into(), session: ID };
+            assert_eq!(w.step(Input::Claim(this)), gone);
+        } else {
+            let (conn, nonce) = w.claiming_by(durable(true));
+            assert_eq!(w.step(granted(nonce, 2, false, None)), gone);
+            assert!(!connack(&mut w, conn));
+        }
+        assert_eq!(w.core.parked(), 0);
+    }
+}
+
+#[test]
+fn a_session_moves_to_another_worker_with_what_it_queued_and_nothing_comes_twice() {
+    let (mut old, mut new) = (World::new(), World::new());
+    new.core.worker = WorkerId(1);
+    let (conn, nonce) = first(&mut old);
+    subscribe(&mut old, conn, nonce, "t");
+    let (from, _) = old.connect(Version::V5, "p");
+    publish(&mut old, from, "a", 1);
+    old.step(Input::Closed { conn });
+    let home = here(&old);
+
+    let (conn, nonce) = new.claiming_by(durable(false));
+    let asks = new.step(granted(nonce, 2, true, Some(home)));
+    let fetch = |take| Effect::Fetch { conn, home, broker: B, client: "s".into(), session: ID, take };
+    assert_eq!(asks, [fetch(false)]);
+    let client: ClientId = "s".into();
+    let ask = |old: &mut World, take| {
+        let asked = Input::Asked { ticket: 3, broker: B, client: &client, session: ID, take };
+        match old.step(asked).pop() {
+            Some(Effect::Answer { ticket: 3, reply }) => reply,
+            other => panic!("{other:?}"),
+        }
+    };
+    let described = ask(&mut old, false);
+    assert_eq!(described, Fetched::Described(vec![("t".into(), 2)]));
+    let effects = new.step(Input::Fetched { conn, reply: described });
+    let [Effect::Subscribe { token, .. }] = effects[..] else { panic!("{effects:?}") };
+    // The old worker tells the new one from here on, and both have it.
+    let sibling = Holder::Worker(WorkerId(1));
+    let changes = [InterestChange::Add { holder: sibling, broker: B, filter: "t".into() }];
+    old.step(Input::Interest { token: 1, changes: &changes });
+    publish(&mut old, from, "b", 2);
+    let sent = old.flush();
+    let [Effect::Send { to, batch }] = &sent[..] else { panic!("{sent:?}") };
+    assert_eq!(*to, sibling);
+    new.step(Input::Forwarded { origin: origin(old.core.life, WorkerId(0)), runs: &batch.runs });
+    assert_eq!(new.step(Input::Barrier { token, seen: true }), [fetch(true)]);
+    let mut state = old.step(Input::Asked { ticket: 4, broker: B, client: &client, session: ID, take: true });
+    let Some(Effect::Answer { reply, .. }) = state.pop() else { panic!("{state:?}") };
+    assert_eq!(state, [Effect::Unsubscribe { broker: B, filter: "t".into() }]);
+    assert_eq!(new.step(Input::Fetched { conn, reply }), []);
+    let sent = new.sent(conn, Version::V5);
+    assert!(
+        matches!(&sent[..], [Packet::Connack(c), Packet::Publish(a), Packet::Publish(b)]
+        if c.session_present && a.dup && &a.payload[..] == b"a" && !b.dup && &b.payload[..] == b"b"),
+        "{sent:?}"
+    );
+    assert_eq!(ask(&mut old, false), Fetched::Gone);
+}
+
+#[test]
+fn a_session_whose_home_is_gone_goes_on_with_its_subscriptions() {
+    let mut w = World::new();
+    let (conn, nonce) = w.claiming_by(durable(false));
+    let client: ClientId = "s".into();
+    w.step(granted(nonce, 2, true, Some(ELSEWHERE)));
+    let asks = w.step(Input::Fetched { conn, reply: Fetched::Gone });
+    assert_eq!(asks, [Effect::Recall { broker: B, client, nonce }]);
+    let subscriptions = Some(vec![("t".into(), 1u64)]);
+    let effects = w.step(Input::Claim(ClaimEvent::Recalled { nonce, subscriptions }));
+    let [Effect::Subscribe { token, .. }] = effects[..] else { panic!("{effects:?}") };
+    assert_eq!(w.step(Input::Barrier { token, seen: true }), []);
+    assert!(connack(&mut w, conn));
+    let (from, _) = w.connect(Version::V5, "p");
+    publish(&mut w, from, "a", 1);
+    assert_eq!(payloads(&mut w, conn), [("a".into(), false)]);
+}
+
+#[test]
+fn a_move_that_fails_leaves_the_session_where_it_is() {
+    let mut w = World::new();
+    let (conn, nonce) = w.claiming_by(durable(false));
+    w.step(granted(nonce, 2, true, Some(ELSEWHERE)));
+    let effects = w.step(Input::Fetched { conn, reply: Fetched::Unreachable });
+    let leave = Leave { keep: Some(Keep { expiry: None, home: Some(ELSEWHERE) }), fire_will: false };
+    let release = Effect::Release { broker: B, client: "s".into(), epoch: Epoch(2), nonce, leave, after: Some(conn) };
+    assert_eq!(effects, [release, Effect::Close { conn }]);
+    let sent = w.sent(conn, Version::V5);
+    assert!(matches!(&sent[..], [Packet::Connack(c)] if c.reason == ReasonCode::SERVER_UNAVAILABLE), "{sent:?}");
+}
+
+#[test]
+fn p6_a_publish_that_was_not_released_is_known_at_the_next_connection() {
+    let mut w = World::new();
+    w.peer_wants("t");
+    let (conn, _) = first(&mut w);
+    let publish_2 = |w: &mut World, conn, dup| {
+        let publish =
+            Publish { dup, topic: "t".into(), qos: QoS::ExactlyOnce, packet_id: Some(id(5)), ..Publish::default() };
+        w.packet(conn, Version::V5, &Packet::Publish(Box::new(publish)));
+        w.flush().len()
+    };
+    assert_eq!(publish_2(&mut w, conn, false), 1);
+    w.step(Input::Closed { conn });
+    let home = here(&w);
+    let (conn, nonce) = w.claiming_by(durable(false));
+    w.step(granted(nonce, 2, true, Some(home)));
+    assert!(connack(&mut w, conn));
+    assert_eq!(publish_2(&mut w, conn, true), 0, "it is on its way already");
+    assert_eq!(w.sent(conn, Version::V5), [], "and not accepted yet");
+    w.step(Input::Accepted { from: PEER, through: 1 });
+    assert_eq!(w.sent(conn, Version::V5), [Packet::Pubrec(Ack::new(id(5), ReasonCode::SUCCESS))]);
+}
+
+#[test]
+fn disconnect_may_change_the_expiry_and_says_whether_the_will_is_due() {
+    for (reason, expiry, leave) in [
+        (0x00, None, Leave { fire_will: false, ..kept(Some(100), None) }),
+        (0x04, Some(7), kept(Some(7), None)),
+        (0x00, Some(0), Leave { keep: None, fire_will: false }),
+    ] {
+        let mut w = World::new();
+        let (conn, _) = first(&mut w);
+        let mut goodbye = Disconnect::new(ReasonCode::from_u8(reason).expect("known"));
+        goodbye.properties.session_expiry = expiry;
+        let effects = w.packet(conn, Version::V5, &Packet::Disconnect(goodbye));
+        let home = here(&w);
+        let expected = Leave { keep: leave.keep.map(|keep| Keep { home: Some(home), ..keep }), ..leave };
+        let [Effect::Release { leave, .. }, Effect::Close { .. }] = effects[..] else { panic!("{effects:?}") };
+        assert_eq!(leave, expected);
+        assert_eq!(w.core.parked(), usize::from(expected.keep.is_some()));
+    }
+    let mut w = World::new();
+    let (conn, _) = w.connect(Version::V5, "s");
+    let mut goodbye = Disconnect::new(ReasonCode::SUCCESS);
+    goodbye.properties.session_expiry = Some(5);
+    w.packet(conn, Version::V5, &Packet::Disconnect(goodbye));
+    assert_eq!(w.sent(conn, Version::V5), [disconnect(ReasonCode::PROTOCOL_ERROR)]);
+}
+
+#[test]
+fn a_session_is_not_kept_for_ever_nor_without_a_lease() {
+    let mut w = World::new();
+    let (conn, _) = first(&mut w);
+    w.step(Input::Closed { conn });
+    w.now = w.now + Duration::from_secs(99);
+    w.step(Input::Tick);
+    assert_eq!(w.core.parked(), 1);
+    w.now = w.now + Duration::from_secs(60);
+    w.step(Input::Tick);
+    assert_eq!(w.core.parked(), 0);
+    let (conn, _) = first(&mut w);
+    w.step(Input::Closed { conn });
+    w.serving_until = w.now;
+    w.step(Input::Tick);
+    assert_eq!(w.core.parked(), 0);
+}
+
+#[test]
+fn p10_a_will_is_published_and_confirmed_once_all_have_accepted_it() {
+    let mut w = World::new();
+    let (conn, _) = w.connect(Version::V5, "s");
+    w.subscribe(conn, "t", QoS::AtLeastOnce);
+    w.peer_wants("t");
+    let mut bytes = BytesMut::new();
+    let will = Publish {
+        topic: "t".into(),
+        qos: QoS::AtLeastOnce,
+        packet_id: Some(id(1)),
+        payload: "gone".into(),
+        ..Publish::default()
+    };
+    encode(&Packet::Publish(Box::new(will)), Version::V5, &mut bytes).expect("encodes");
+    assert_eq!(w.step(Input::Will { token: 6, broker: B, message: &bytes }), []);
+    assert_eq!(payloads(&mut w, conn), [("gone".into(), false)]);
+    assert_eq!(w.flush().len(), 1);
+    assert_eq!(w.step(Input::Accepted { from: PEER, through: 1 }), [Effect::WillPublished { token: 6 }]);
+    assert_eq!(
+        w.step(Input::Will { token: 7, broker: BrokerId(77), message: &bytes }),
+        [Effect::WillPublished { token: 7 }]
+    );
+    assert_eq!(w.step(Input::Will { token: 8, broker: B, message: b"?" }), [Effect::WillPublished { token: 8 }]);
+}

@@ -1,0 +1,152 @@
+//! A session without a connection: it queues what comes, goes on with a further connection, and moves to another
+//! worker or node (MQTT 5 §4.1, §4.4; R14).
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use rookery_cluster::clock::Moment;
+use serde::{Deserialize, Serialize};
+
+use super::alias::{InboundAliases, OutboundAliases};
+use super::connect;
+use super::keepalive::KeepAlive;
+use super::message::{Kept, Stored};
+use super::window::Inflight;
+use super::{Delivery, Dropped, Message, Session, Settings};
+use crate::mqtt::codec::{Connect, PacketId, QoS};
+
+/// Version of a moved session's bytes.
+const VERSION: u8 = 1;
+
+/// A moved session does not decode. It is left where it was or, if it was taken from there, lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a moved session does not decode")]
+pub struct BadSession;
+
+#[derive(Serialize, Deserialize)]
+struct Moved {
+    received: Vec<u16>,
+    releasing: Vec<u16>,
+    next: u16,
+    inflight: Vec<(u16, MovedMessage)>,
+    queue: Vec<MovedMessage>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct MovedMessage {
+    topic: Box<str>,
+    retain_published: bool,
+    expiry: Option<u32>,
+    properties: Bytes,
+    payload: Bytes,
+    mark: u64,
+    qos: u8,
+    ids: Box<[u32]>,
+    retain: bool,
+    /// How long it has waited, milliseconds: clocks of two nodes do not compare.
+    waited: u64,
+}
+
+impl Session {
+    /// The connection is gone and the session goes on: what was sent over it and not acknowledged comes again over the
+    /// next one. Acknowledgements of QoS 1 are not owed any more: the client publishes again.
+    pub fn park(&mut self) {
+        self.window.sent = 0;
+        self.acks.forget_at_least_once();
+    }
+
+    /// Keeps `message` for the next connection. Of QoS 0 nothing is kept (MQTT 5 §4.1.0 leaves the choice).
+    pub fn deliver_parked(
+        &mut self,
+        now: Moment,
+        message: &mut Message<'_>,
+        granted: QoS,
+        retain: bool,
+        ids: &[u32],
+    ) -> Delivery {
+        let qos = message.qos.min(granted);
+        if qos == QoS::AtMostOnce {
+            return Delivery::Dropped(Dropped::Offline);
+        }
+        self.enqueue(now, message, qos, retain, ids)
+    }
+
+    /// A further connection, with what its CONNECT allows. [`Session::resume`] sends what waits, after CONNACK.
+    pub fn reconnect(&mut self, connect: &Connect, settings: &Settings, now: Moment) {
+        self.version = connect.version;
+        self.wants_problem_information = connect.properties.request_problem_information.unwrap_or(true);
+        self.receive_maximum = settings.receive_maximum;
+        self.aliases = InboundAliases::new(settings.topic_alias_maximum);
+        self.aliases_out = OutboundAliases::new(connect);
+        self.keep_alive = KeepAlive::new(connect::keep_alive(connect, settings), now);
+        self.window.reconnect(connect, settings);
+        self.window.keeps = connect::session_expiry(connect, settings) > 0;
+    }
+
+    /// What another worker or node needs to go on with the session.
+    pub fn export(&self, now: Moment) -> Bytes {
+        let window = &self.window;
+        let inflight = window.inflight.iter();
+        let moved = Moved {
+            received: self.received.iter().map(|id| id.get()).collect(),
+            releasing: window.releasing.iter().map(|id| id.get()).collect(),
+            next: window.next_id().get(),
+            inflight: inflight.filter_map(|i| Some((i.id.get(), moved(now, i.kept.as_ref()?)))).collect(),
+            queue: window.queue.iter().map(|kept| moved(now, kept)).collect(),
+        };
+        // Writing to a growing vector has no way to fail; the types hold nothing that postcard refuses.
+        postcard::to_extend(&moved, vec![VERSION]).map(Bytes::from).unwrap_or_default()
+    }
+
+    /// Takes over what [`Session::export`] wrote elsewhere. Messages that came here meanwhile stand behind it, but for
+    /// those that came there as well.
+    ///
+    /// # Errors
+    /// When the bytes are not of a session; nothing is changed then.
+    pub fn adopt(&mut self, now: Moment, bytes: &[u8]) -> Result<(), BadSession> {
+        let Some((&VERSION, body)) = bytes.split_first() else { return Err(BadSession) };
+        let moved: Moved = postcard::from_bytes(body).map_err(|_| BadSession)?;
+        let id = |n: u16| PacketId::new(n).ok_or(BadSession);
+        let received: BTreeSet<PacketId> = moved.received.into_iter().map(id).collect::<Result<_, _>>()?;
+        let releasing = moved.releasing.into_iter().map(id).collect::<Result<_, _>>()?;
+        let next = id(moved.next)?;
+        let mut inflight = std::collections::VecDeque::new();
+        for (number, message) in moved.inflight {
+            let kept = Box::new(kept(now, message)?);
+            inflight.push_back(Inflight { id: id(number)?, qos: kept.qos, kept: Some(kept) });
+        }
+        let mut queue = moved.queue.into_iter().map(|m| kept(now, m)).collect::<Result<Vec<_>, _>>()?;
+        let sent = inflight.iter().filter_map(|entry: &Inflight| entry.kept.as_deref());
+        let there: BTreeSet<u64> = sent.chain(&queue).map(|kept| kept.message.mark).collect();
+        let here = std::mem::take(&mut self.window.queue);
+        queue.extend(here.into_iter().filter(|k| k.message.mark == 0 || !there.contains(&k.message.mark)));
+        self.received = received;
+        self.window.adopt(inflight, releasing, next, queue.into());
+        Ok(())
+    }
+}
+
+fn moved(now: Moment, kept: &Kept) -> MovedMessage {
+    let stored = &*kept.message;
+    MovedMessage {
+        topic: stored.topic.clone(),
+        retain_published: stored.retain,
+        expiry: stored.expiry,
+        properties: stored.properties.clone(),
+        payload: stored.payload.clone(),
+        mark: stored.mark,
+        qos: kept.qos as u8,
+        ids: kept.ids.clone(),
+        retain: kept.retain,
+        waited: u64::try_from(now.since(kept.since).as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+fn kept(now: Moment, moved: MovedMessage) -> Result<Kept, BadSession> {
+    let MovedMessage { topic, retain_published, expiry, properties, payload, mark, qos, ids, retain, waited } = moved;
+    // Time that it waited elsewhere is taken off its expiry, as this node's clock may be younger than that.
+    let expiry = expiry.map(|s| s.saturating_sub(u32::try_from(waited / 1000).unwrap_or(u32::MAX)).max(1));
+    let stored = Stored { topic, retain: retain_published, expiry, properties, payload, mark };
+    let qos = QoS::from_u8(qos).ok_or(BadSession)?;
+    Ok(Kept { message: stored.into(), since: now, qos, ids, retain })
+}
