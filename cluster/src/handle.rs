@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::ids::{BrokerId, ClientId, Epoch, NodeId, NodeLife, Nonce, SessionId, WorkerId};
 
@@ -160,7 +161,7 @@ pub struct ClaimWill {
 }
 
 /// Where a session's queue and what is in flight of it are, while no connection serves it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Home {
     /// The node. Once this life is over, so are the queue and what was in flight.
     pub life: NodeLife,
@@ -169,7 +170,7 @@ pub struct Home {
 }
 
 /// The session that a granted connection has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionGrant {
     /// Its name.
     pub id: SessionId,
@@ -182,8 +183,19 @@ pub struct SessionGrant {
 /// One subscription of a session: the filter as the client sent it, and its options, encoded by the broker.
 pub type Subscription = (Arc<str>, u64);
 
+impl Leave {
+    /// Nothing is known of what became of it: its session stays as it was, and its will is due.
+    pub const UNKNOWN: Self = Self { keep: Some(Keep { expiry: None, home: None }), fire_will: true };
+
+    /// What is left by a connection that was granted `session` and never served: all as it was before.
+    pub fn untouched(session: Option<SessionGrant>) -> Self {
+        let present = session.filter(|session| session.present);
+        Self { keep: present.map(|session| Keep { expiry: None, home: session.home }), fire_will: false }
+    }
+}
+
 /// What a connection that ends leaves behind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Leave {
     /// The session goes on without it; `None`: it ends.
     pub keep: Option<Keep>,
@@ -192,7 +204,7 @@ pub struct Leave {
 }
 
 /// How a session goes on without a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Keep {
     /// For how long, seconds, `u32::MAX` for ever; `None`: as before this claim, of which nothing came.
     pub expiry: Option<u32>,

@@ -2,15 +2,18 @@
 //! the shepherd tells holders to stop and waiting connections that they serve (R4, R5).
 //!
 //! A free claim costs one commit. A takeover costs the claim's commit, a notice to the holder, the release's
-//! commit, and a notice to the one that waited; each step starts the next without a timer. Every notice is only
-//! a hint: what must be revoked is sent again from the shard's state until it is released, and who waits asks
-//! again.
+//! commit, and a notice to the one that waited; each step starts the next without a timer. A claim that would take
+//! a client from one that this node had not heard of costs one commit more. Every notice is only a hint: what must be
+//! revoked is sent again from the shard's state until it is released, and who waits asks again. What is proposed
+//! goes through a numbered stream a shard (R13).
 
 mod board;
 mod courier;
+mod durable;
 mod node;
 mod registry;
 mod shepherd;
+mod streams;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -22,35 +25,30 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 pub use self::board::{Board, Watcher};
 use self::courier::Courier;
 use self::registry::{Act, Begin, Registry};
+use self::streams::Streams;
 use crate::clock::SharedClock;
 use crate::consensus::SharedConsensus;
 use crate::control::{Notice, Notices, SharedControl, SharedMeta};
-use crate::handle::{ClaimEvent, ClaimRefusal, ClaimRequest, ClusterEvent, Leave, SharedWorkerPort};
+use crate::handle::{ClaimEvent, ClaimRefusal, ClaimRequest, ClaimWill, ClusterEvent, Leave, SharedWorkerPort};
 use crate::ids::{BrokerId, ClientId, Epoch, NodeId, Nonce, WorkerId};
 use crate::leases::driver::Lease;
-use crate::limits::{CLAIM_RESEND, CLAIM_TIMEOUT, PROPOSAL_QUEUE};
-use crate::sessions::{ClaimKey, Claimant};
+use crate::limits::{CLAIM_RESEND, CLAIM_TIMEOUT};
+use crate::sessions::{ClaimKey, Claimant, Will};
 
-/// Claims of this node that are being proposed at one time; the others wait their turn.
-const CLAIMS_IN_FLIGHT: usize = 1024;
-/// Releases of this node that are being proposed at one time. Of their own, as claims wait for releases.
-const RELEASES_IN_FLIGHT: usize = 1024;
 /// Connections of this node that may wait for their claim at one time; more are refused.
 const MAX_WAITING: usize = 65_536;
 /// Releases of this node that may be on their way at one time. More are left to the next claimant's revocation.
 const MAX_RELEASING: usize = 65_536;
-/// Pause before a proposal that found no leader is sent again.
+/// Pause before a claim that found no room is made again.
 const RETRY: Duration = Duration::from_millis(50);
 /// Who waits asks again this often, in case that the notice was lost.
 const ASK_AGAIN: Duration = Duration::from_millis(1000);
 
-const _: () = assert!(CLAIMS_IN_FLIGHT + RELEASES_IN_FLIGHT < PROPOSAL_QUEUE);
 const _: () = assert!(CLAIM_RESEND.as_millis() < ASK_AGAIN.as_millis());
 const _: () = assert!(ASK_AGAIN.as_millis() * 2 < CLAIM_TIMEOUT.as_millis());
 
@@ -63,7 +61,7 @@ pub struct ClaimStats {
     pub refused_full: AtomicU64,
     /// Claims that got no answer in `limits::CLAIM_TIMEOUT`.
     pub timed_out: AtomicU64,
-    /// Releases given up after `limits::CLAIM_TIMEOUT`, or for want of room.
+    /// Releases given up for want of room, or because a shard's replica here has stopped.
     pub releases_dropped: AtomicU64,
     /// Revocations sent again as leader (R4).
     pub revocations_resent: AtomicU64,
@@ -88,8 +86,8 @@ struct Inner {
     runtime: Handle,
     ports: RwLock<Vec<Option<SharedWorkerPort>>>,
     registry: Mutex<Registry>,
-    claims: Semaphore,
-    releases: Semaphore,
+    streams: Streams,
+    wills: Mutex<durable::Wills>,
     courier: Courier,
     stats: ClaimStats,
     tasks: Mutex<JoinSet<()>>,
@@ -110,6 +108,8 @@ impl Sessions {
         let inner = Inner {
             node,
             clock,
+            streams: Streams::new(consensus.clone(), Handle::current()),
+            wills: Mutex::default(),
             consensus,
             meta,
             courier: Courier::new(control.clone()),
@@ -119,8 +119,6 @@ impl Sessions {
             runtime: Handle::current(),
             ports: RwLock::default(),
             registry: Mutex::new(Registry::new(MAX_WAITING, MAX_RELEASING)),
-            claims: Semaphore::new(CLAIMS_IN_FLIGHT),
-            releases: Semaphore::new(RELEASES_IN_FLIGHT),
             stats: ClaimStats::default(),
             tasks: Mutex::default(),
         };
@@ -152,7 +150,8 @@ impl Sessions {
         match self.0.registry.lock().begin(key.clone(), by, request.worker) {
             Begin::Ask(wake) => {
                 let (clean_start, session_expiry) = (request.clean_start, request.session_expiry);
-                let wish = node::Wish { key, by, clean_start, session_expiry };
+                let will = request.will.map(|ClaimWill { message, delay }| Will { message, delay });
+                let wish = node::Wish { key, by, clean_start, session_expiry, will };
                 self.0.runtime.spawn(node::pursue(self.clone(), wish, wake));
             }
             Begin::Known => {}
@@ -165,8 +164,7 @@ impl Sessions {
 
     /// The connection serves the client no more: it closed, or was revoked, or is gone when its grant came.
     pub fn release(&self, broker: BrokerId, client: ClientId, epoch: Epoch, nonce: Nonce, leave: Leave) {
-        let _ = leave;
-        let act = self.0.registry.lock().release(ClaimKey { broker, client }, nonce, epoch);
+        let act = self.0.registry.lock().release(ClaimKey { broker, client }, nonce, epoch, leave);
         self.act(act);
     }
 
@@ -175,25 +173,6 @@ impl Sessions {
         let act = self.0.registry.lock().abandon(&ClaimKey { broker, client }, nonce);
         self.act(act);
     }
-
-    /// Has the session's shard store changes of its subscriptions, `None` for one that is gone; answered by
-    /// [`ClaimEvent::Persisted`].
-    pub fn persist(
-        &self,
-        _broker: BrokerId,
-        _client: ClientId,
-        _epoch: Epoch,
-        _nonce: Nonce,
-        _token: u64,
-        _changes: Vec<(Arc<str>, Option<u64>)>,
-    ) {
-    }
-
-    /// Asks the session's shard for its subscriptions; answered by [`ClaimEvent::Recalled`].
-    pub fn recall(&self, _broker: BrokerId, _client: ClientId, _nonce: Nonce) {}
-
-    /// A will is published: it is not to be published again.
-    pub fn will_published(&self, _token: u64) {}
 
     /// Counts since the start.
     pub fn stats(&self) -> &ClaimStats {
@@ -208,6 +187,7 @@ impl Sessions {
     /// Stops the tasks, as a crash would.
     pub fn stop(&self) {
         self.0.tasks.lock().abort_all();
+        self.0.streams.stop();
     }
 
     /// Claims of a life that is over are void: whoever waits is refused; the workers close the others.
@@ -229,9 +209,13 @@ impl Sessions {
     }
 
     fn post(&self, worker: WorkerId, event: ClaimEvent) {
+        self.post_any(worker, ClusterEvent::Claim(event));
+    }
+
+    fn post_any(&self, worker: WorkerId, event: ClusterEvent) {
         let ports = self.0.ports.read();
         match ports.get(usize::from(worker.0)) {
-            Some(Some(port)) => port.post(ClusterEvent::Claim(event)),
+            Some(Some(port)) => port.post(event),
             _ => tracing::error!(%worker, "a claim was answered, but its worker has no mailbox"),
         }
     }
@@ -240,12 +224,12 @@ impl Sessions {
         match act {
             None => {}
             Some(Act::Post(worker, event)) => self.post(worker, event),
-            Some(Act::Release(key, by, epoch)) => {
-                self.0.runtime.spawn(node::release(self.clone(), key, by, epoch));
+            Some(Act::Release(ending)) => {
+                self.0.runtime.spawn(node::release(self.clone(), ending));
             }
-            Some(Act::Both(worker, event, key, by, epoch)) => {
+            Some(Act::Both(worker, event, ending)) => {
                 self.post(worker, event);
-                self.0.runtime.spawn(node::release(self.clone(), key, by, epoch));
+                self.0.runtime.spawn(node::release(self.clone(), ending));
             }
             Some(Act::Dropped) => {
                 self.0.stats.releases_dropped.fetch_add(1, Ordering::Relaxed);

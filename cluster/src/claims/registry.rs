@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use crate::control::{Notice, NoticeKind};
-use crate::handle::{ClaimEvent, ClaimRefusal};
+use crate::handle::{ClaimEvent, ClaimRefusal, Leave, SessionGrant};
 use crate::ids::{Epoch, NodeLife, Nonce, WorkerId};
 use crate::sessions::{ClaimKey, Claimant, Refusal};
 
@@ -41,11 +41,20 @@ pub(super) enum Act {
     /// Tell a worker.
     Post(WorkerId, ClaimEvent),
     /// Release what nobody serves.
-    Release(ClaimKey, Claimant, Epoch),
+    Release(Ending),
     /// Both.
-    Both(WorkerId, ClaimEvent, ClaimKey, Claimant, Epoch),
+    Both(WorkerId, ClaimEvent, Ending),
     /// A release found no room.
     Dropped,
+}
+
+/// A claim that is given back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Ending {
+    pub(super) key: ClaimKey,
+    pub(super) by: Claimant,
+    pub(super) epoch: Epoch,
+    pub(super) leave: Leave,
 }
 
 /// How a claim begins.
@@ -109,28 +118,35 @@ impl Registry {
             return None;
         }
         match notice.kind {
-            NoticeKind::Granted { epoch, session_present } => {
-                self.granted(notice.key, notice.to, epoch, session_present)
-            }
+            NoticeKind::Granted { epoch, session } => self.granted(notice.key, notice.to, epoch, session),
             NoticeKind::Revoked { epoch } => self.revoked(notice.key, notice.to, epoch),
             NoticeKind::Refused(why) => self.refused(notice.to, refusal(why)),
+            NoticeKind::Discard { session, worker } => {
+                let ClaimKey { broker, client } = notice.key;
+                Some(Act::Post(worker, ClaimEvent::Discard { broker, client, session }))
+            }
         }
     }
 
-    pub(super) fn granted(&mut self, key: ClaimKey, by: Claimant, epoch: Epoch, session_present: bool) -> Option<Act> {
+    pub(super) fn granted(
+        &mut self,
+        key: ClaimKey,
+        by: Claimant,
+        epoch: Epoch,
+        session: Option<SessionGrant>,
+    ) -> Option<Act> {
         match self.entries.get_mut(&by.nonce).filter(|e| e.by == by) {
             Some(Entry { standing: Standing::Holds(_), .. }) => None,
             Some(entry) if !ring(entry) => {
                 entry.standing = Standing::Holds(epoch);
                 self.waiting -= 1;
                 let ClaimKey { broker, client } = key;
-                let _ = session_present;
-                let event = ClaimEvent::Granted { broker, client, nonce: by.nonce, epoch, session: None };
+                let event = ClaimEvent::Granted { broker, client, nonce: by.nonce, epoch, session };
                 Some(Act::Post(entry.worker, event))
             }
             _ => {
                 self.remove(by);
-                self.start_release(key, by, epoch)
+                self.start_release(Ending { key, by, epoch, leave: Leave::untouched(session) })
             }
         }
     }
@@ -145,10 +161,8 @@ impl Registry {
         }
         // Its grant was not heard of: it never served, and must not begin to.
         let refused = self.refused(by, ClaimRefusal::Superseded);
-        match (refused, self.start_release(key, by, epoch)) {
-            (Some(Act::Post(worker, event)), Some(Act::Release(key, by, epoch))) => {
-                Some(Act::Both(worker, event, key, by, epoch))
-            }
+        match (refused, self.start_release(Ending { key, by, epoch, leave: Leave::UNKNOWN })) {
+            (Some(Act::Post(worker, event)), Some(Act::Release(ending))) => Some(Act::Both(worker, event, ending)),
             (Some(post), _) => Some(post),
             (None, release) => release,
         }
@@ -168,10 +182,15 @@ impl Registry {
         }
     }
 
-    pub(super) fn release(&mut self, key: ClaimKey, nonce: Nonce, epoch: Epoch) -> Option<Act> {
+    pub(super) fn release(&mut self, key: ClaimKey, nonce: Nonce, epoch: Epoch, leave: Leave) -> Option<Act> {
         let by = self.entries.get(&nonce)?.by;
         self.remove(by);
-        self.start_release(key, by, epoch)
+        self.start_release(Ending { key, by, epoch, leave })
+    }
+
+    /// Who holds the claim of the connection `nonce`, and on which worker.
+    pub(super) fn holder(&self, nonce: Nonce) -> Option<(Claimant, WorkerId)> {
+        self.entries.get(&nonce).map(|entry| (entry.by, entry.worker))
     }
 
     pub(super) fn abandon(&mut self, key: &ClaimKey, nonce: Nonce) -> Option<Act> {
@@ -185,14 +204,9 @@ impl Registry {
             Standing::Holds(epoch) => {
                 let (by, epoch) = (entry.by, *epoch);
                 self.remove(by);
-                self.start_release(key.clone(), by, epoch)
+                self.start_release(Ending { key: key.clone(), by, epoch, leave: Leave::UNKNOWN })
             }
         }
-    }
-
-    /// Forgets a claim, answered or not.
-    pub(super) fn forget(&mut self, by: Claimant) {
-        self.remove(by);
     }
 
     /// This node's life is now `life`: the claims of another are void.
@@ -218,7 +232,8 @@ impl Registry {
     }
 
     /// Nothing, if it is on its way already.
-    fn start_release(&mut self, key: ClaimKey, by: Claimant, epoch: Epoch) -> Option<Act> {
+    fn start_release(&mut self, ending: Ending) -> Option<Act> {
+        let Ending { by, epoch, .. } = ending;
         if self.releasing.contains(&(by, epoch)) {
             return None;
         }
@@ -226,7 +241,7 @@ impl Registry {
             return Some(Act::Dropped);
         }
         self.releasing.insert((by, epoch));
-        Some(Act::Release(key, by, epoch))
+        Some(Act::Release(ending))
     }
 
     fn remove(&mut self, by: Claimant) -> Option<Entry> {

@@ -10,15 +10,17 @@ use super::Sessions;
 use super::board::News;
 use crate::clock::Moment;
 use crate::control::{Notice, NoticeKind, Notices};
-use crate::ids::{Epoch, GroupId, NodeId, NodeLife};
+use crate::ids::{Epoch, GroupId, NodeId, NodeLife, Nonce};
 use crate::limits::{CLAIM_RESEND, LEASE};
-use crate::sessions::{ClaimKey, Command, Effect, Revocation, ShardView};
+use crate::sessions::{ClaimKey, Claimant, Command, Effect, Revocation, ShardView};
 
 /// A revocation not carried out for this long is reported (R4). Long enough for a leader of group 0 to change
 /// and for a release to find a leader of the shard.
 const STUCK_AFTER: Duration = LEASE.saturating_mul(2);
 /// Shard time passes in steps of this.
 const TICK_EVERY: Duration = Duration::from_millis(1000);
+/// Longest step of shard time while anything waits for it; a change of the leader may lose one.
+const TICK_AT_LEAST: Duration = Duration::from_secs(10);
 
 /// What this node remembers as the leader of shards. Lost with the leadership, and none of it is needed.
 struct Shepherd {
@@ -28,6 +30,14 @@ struct Shepherd {
     ending: tokio::task::JoinSet<(GroupId, NodeLife)>,
     in_flight: BTreeSet<(GroupId, NodeLife)>,
     ticked: Moment,
+    /// When each group was given time last.
+    ticked_group: BTreeMap<GroupId, Moment>,
+}
+
+/// How long shard time may stand still that something waits for which is due in `due` milliseconds of it: half of that,
+/// so that few commands are spent on what is far off, and what is near is met to the quarter of a second.
+fn tick_within(due: u64) -> Duration {
+    Duration::from_millis(due / 2).clamp(CLAIM_RESEND, TICK_AT_LEAST)
 }
 
 /// A revocation that was sent.
@@ -39,8 +49,8 @@ struct Sent {
 
 /// Runs for ever.
 pub(super) async fn run(sessions: Sessions) {
-    let (sent, ending, in_flight) = Default::default();
-    let mut shepherd = Shepherd { sessions, sent, ending, in_flight, ticked: Moment::default() };
+    let (sent, ending, in_flight, ticked, ticked_group) = Default::default();
+    let mut shepherd = Shepherd { sessions, sent, ending, in_flight, ticked, ticked_group };
     let mut resend = tokio::time::interval(CLAIM_RESEND);
     resend.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut seen = shepherd.sessions.0.meta.applied();
@@ -81,6 +91,7 @@ impl Shepherd {
                 self.note(group, &effect);
                 notices.push(notice(effect));
             }
+            self.sessions.publish_wills(group, &view);
             self.end_lives(group, &view);
         }
         self.send(notices);
@@ -111,8 +122,11 @@ impl Shepherd {
             for (key, revocation) in &view.pending {
                 notices.extend(self.again(*group, key, *revocation, now));
             }
+            self.sessions.publish_wills(*group, view);
             self.end_lives(*group, view);
-            if tick && view.wants_ticks {
+            let since = now.since(*self.ticked_group.entry(*group).or_default());
+            if (tick && view.wants_ticks) || view.next_due.is_some_and(|due| since >= tick_within(due)) {
+                self.ticked_group.insert(*group, now);
                 self.tick(*group, now);
             }
         }
@@ -238,8 +252,11 @@ async fn report(sessions: Sessions, life: NodeLife, group: GroupId) {
 fn notice(effect: Effect) -> Notice {
     match effect {
         Effect::Revoke { key, holder, epoch } => Notice { to: holder, key, kind: NoticeKind::Revoked { epoch } },
-        Effect::Grant { key, to, epoch, session_present } => {
-            Notice { to, key, kind: NoticeKind::Granted { epoch, session_present } }
+        Effect::Grant { key, to, epoch, session } => Notice { to, key, kind: NoticeKind::Granted { epoch, session } },
+        Effect::Discard { key, session, home } => {
+            // To no connection, but to a worker of a life.
+            let to = Claimant { life: home.life, nonce: Nonce(0) };
+            Notice { to, key, kind: NoticeKind::Discard { session, worker: home.worker } }
         }
         Effect::Refuse { key, to, why } => Notice { to, key, kind: NoticeKind::Refused(why) },
     }

@@ -14,7 +14,7 @@ use super::{Board, Sessions};
 use crate::clock::{Clock, Moment, SharedClock, UnixMillis};
 use crate::consensus::{Applied, BoxFuture, Consensus, GroupStatus, ProposeError, Replicated};
 use crate::control::{AppliedPort, ControlClient, ControlError, MetaPort, Notice, Notices, SharedMeta};
-use crate::handle::{ClaimEvent, ClaimRequest, ClusterEvent, WorkerPort};
+use crate::handle::{ClaimEvent, ClaimRequest, ClusterEvent, Leave, WorkerPort};
 use crate::ids::{BrokerId, Epoch, GroupId, Incarnation, LogIndex, NodeId, NodeLife, Nonce, WorkerId};
 use crate::leases::Verdict;
 use crate::leases::driver::Lease;
@@ -341,11 +341,12 @@ impl Node {
             worker: WorkerId(0),
             clean_start: true,
             session_expiry: 0,
+            will: None,
         });
     }
 
     pub fn release(&self, client: &str, epoch: Epoch, nonce: u64) {
-        self.sessions.release(BROKER, client.into(), epoch, Nonce(nonce));
+        self.sessions.release(BROKER, client.into(), epoch, Nonce(nonce), Leave::default());
     }
 
     pub async fn next(&mut self) -> ClaimEvent {

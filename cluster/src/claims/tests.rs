@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::testing::{AtOnce, BROKER, Node, SHARDS, World};
 use crate::control::await_everywhere;
-use crate::handle::{ClaimEvent, ClaimRefusal};
+use crate::handle::{ClaimEvent, ClaimRefusal, Leave};
 use crate::ids::{Epoch, GroupId, NodeId, Nonce, WorkerId};
 use crate::limits::{CLAIM_RESEND, LEASE};
 
@@ -179,7 +179,7 @@ async fn a_holder_that_never_releases_loses_its_nodes_lease() {
         match one.next().await {
             ClaimEvent::Granted { .. } => break before,
             ClaimEvent::Refused { why, .. } => assert_eq!(why, ClaimRefusal::Unavailable),
-            ClaimEvent::Revoked { .. } => panic!("nothing is held here"),
+            other => panic!("nothing is held here: {other:?}"),
         }
     };
     assert!(world.clock.now() >= until);
@@ -214,7 +214,7 @@ async fn many_takeovers_at_once() {
     }
     for _ in 0..CLIENTS {
         let ClaimEvent::Revoked { broker, client, nonce, epoch } = one.next().await else { panic!("not revoked") };
-        one.sessions.release(broker, client, epoch, nonce);
+        one.sessions.release(broker, client, epoch, nonce, Leave::default());
         two.granted().await;
     }
     assert_eq!((one.sessions.counts(), two.sessions.counts()), ((0, 0), (500, 0)));

@@ -9,7 +9,8 @@ use tonic::{Code, Request, Status};
 
 use super::{ControlClient, ControlError, Notice, NoticeKind};
 use crate::consensus::BoxFuture;
-use crate::ids::{BrokerId, Epoch, Incarnation, LogIndex, NodeId, NodeLife, Nonce};
+use crate::handle::{Home, SessionGrant};
+use crate::ids::{BrokerId, Epoch, Incarnation, LogIndex, NodeId, NodeLife, Nonce, SessionId, WorkerId};
 use crate::leases::Verdict;
 use crate::limits::{LEASE_RENEW_EVERY, MAX_GRPC_MESSAGE_BYTES};
 use crate::net::{Purpose, SharedPeers};
@@ -120,12 +121,25 @@ fn verdict_from_wire(verdict: wire::renew_lease_response::Verdict) -> Result<Ver
 
 fn notice_to_wire(notice: &Notice) -> wire::Notice {
     use wire::notice::Kind;
-    let (kind, epoch, session_present) = match notice.kind {
-        NoticeKind::Granted { epoch, session_present } => (Kind::Granted, epoch, session_present),
-        NoticeKind::Revoked { epoch } => (Kind::Revoked, epoch, false),
-        NoticeKind::Refused(Refusal::Superseded) => (Kind::Superseded, Epoch(0), false),
-        NoticeKind::Refused(Refusal::TooFast) => (Kind::TooFast, Epoch(0), false),
-        NoticeKind::Refused(Refusal::Expired) => (Kind::Expired, Epoch(0), false),
+    let (kind, epoch) = match notice.kind {
+        NoticeKind::Granted { epoch, .. } => (Kind::Granted, epoch),
+        NoticeKind::Revoked { epoch } => (Kind::Revoked, epoch),
+        NoticeKind::Refused(Refusal::Superseded) => (Kind::Superseded, Epoch(0)),
+        NoticeKind::Refused(Refusal::TooFast) => (Kind::TooFast, Epoch(0)),
+        NoticeKind::Refused(Refusal::Expired) => (Kind::Expired, Epoch(0)),
+        NoticeKind::Discard { .. } => (Kind::Discard, Epoch(0)),
+    };
+    let session = match notice.kind {
+        NoticeKind::Granted { session: Some(grant), .. } => Some(wire::Session {
+            id: grant.id.0,
+            present: grant.present,
+            home: grant.home.map(|home| life_to_wire(home.life)),
+            worker: grant.home.map_or(0, |home| u32::from(home.worker.0)),
+        }),
+        NoticeKind::Discard { session, worker } => {
+            Some(wire::Session { id: session.0, present: false, home: None, worker: u32::from(worker.0) })
+        }
+        _ => None,
     };
     wire::Notice {
         to: Some(life_to_wire(notice.to.life)),
@@ -134,15 +148,27 @@ fn notice_to_wire(notice: &Notice) -> wire::Notice {
         client: notice.key.client.to_string(),
         kind: kind.into(),
         epoch: epoch.0,
-        session_present,
+        session,
     }
+}
+
+fn session_from_wire(session: wire::Session) -> Result<(SessionGrant, WorkerId), Status> {
+    let worker = u16::try_from(session.worker).map_err(|_| Status::invalid_argument("a worker id has 16 bits"))?;
+    let worker = WorkerId(worker);
+    let home = session.home.map(|life| life_from_wire(Some(life))).transpose()?.map(|life| Home { life, worker });
+    Ok((SessionGrant { id: SessionId(session.id), present: session.present, home }, worker))
 }
 
 pub(super) fn notice_from_wire(notice: wire::Notice) -> Result<Notice, Status> {
     use wire::notice::Kind;
     let epoch = Epoch(notice.epoch);
-    let kind = match notice.kind() {
-        Kind::Granted => NoticeKind::Granted { epoch, session_present: notice.session_present },
+    let session = notice.session.map(session_from_wire).transpose()?;
+    let kind = match notice.kind.try_into().unwrap_or(Kind::Unspecified) {
+        Kind::Granted => NoticeKind::Granted { epoch, session: session.map(|(grant, _)| grant) },
+        Kind::Discard => {
+            let (grant, worker) = session.ok_or_else(|| Status::invalid_argument("no session given"))?;
+            NoticeKind::Discard { session: grant.id, worker }
+        }
         Kind::Revoked => NoticeKind::Revoked { epoch },
         Kind::Superseded => NoticeKind::Refused(Refusal::Superseded),
         Kind::TooFast => NoticeKind::Refused(Refusal::TooFast),
@@ -164,7 +190,20 @@ mod tests {
     fn notices_survive_the_wire() {
         let life = NodeLife { node: NodeId(3), incarnation: Incarnation(9) };
         let kinds = [
-            NoticeKind::Granted { epoch: Epoch(4), session_present: true },
+            NoticeKind::Granted { epoch: Epoch(4), session: None },
+            NoticeKind::Granted {
+                epoch: Epoch(4),
+                session: Some(SessionGrant {
+                    id: SessionId(2),
+                    present: true,
+                    home: Some(Home { life, worker: WorkerId(3) }),
+                }),
+            },
+            NoticeKind::Granted {
+                epoch: Epoch(4),
+                session: Some(SessionGrant { id: SessionId(2), present: false, home: None }),
+            },
+            NoticeKind::Discard { session: SessionId(5), worker: WorkerId(1) },
             NoticeKind::Revoked { epoch: Epoch(5) },
             NoticeKind::Refused(Refusal::Superseded),
             NoticeKind::Refused(Refusal::TooFast),

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::consensus::{BoxFuture, ProposeError};
-use crate::ids::{BrokerId, Epoch, GroupId, LogIndex, NodeId, NodeLife};
+use crate::handle::SessionGrant;
+use crate::ids::{BrokerId, Epoch, GroupId, LogIndex, NodeId, NodeLife, SessionId, WorkerId};
 use crate::leases::Verdict;
 use crate::sessions::{ClaimKey, Claimant, Refusal};
 
@@ -51,8 +52,8 @@ pub enum NoticeKind {
     Granted {
         /// Under this epoch.
         epoch: Epoch,
-        /// Whether a session is there to go on with.
-        session_present: bool,
+        /// Its session, if that outlives the connection or did before.
+        session: Option<SessionGrant>,
     },
     /// The connection must stop and release.
     Revoked {
@@ -61,6 +62,13 @@ pub enum NoticeKind {
     },
     /// The connection, which waited, does not get the claim.
     Refused(Refusal),
+    /// What a worker keeps of a session is void. `to` names no connection then, but only its life.
+    Discard {
+        /// The session.
+        session: SessionId,
+        /// The worker.
+        worker: WorkerId,
+    },
 }
 
 /// Takes notices for this node's connections.

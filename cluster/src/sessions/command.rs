@@ -6,8 +6,10 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::Numbered;
 use crate::consensus::UnknownCommand;
-use crate::ids::{BrokerId, ClientId, Epoch, NodeLife, Nonce};
+use crate::handle::{Home, SessionGrant, Subscription};
+use crate::ids::{BrokerId, ClientId, Epoch, NodeLife, Nonce, Sequence, SessionId};
 
 /// Version of commands and outcomes that this binary writes.
 const VERSION: u8 = 1;
@@ -32,8 +34,9 @@ pub struct Claimant {
 
 /// A change of one shard's state.
 ///
-/// No command carries a request ID: each is idempotent by what it names. A claim and its release name the
-/// connection, an expiry the life, a tick the reading of one node's clock.
+/// What a node proposes for its connections is [`Command::Numbered`]. `Claim`, `Release` and `Abandon` by themselves
+/// are of logs that were written before there were numbers. An expiry and a tick carry none: they are idempotent
+/// by what they name, a life or the reading of one node's clock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// `by` wants to be the one that serves `key`.
@@ -76,6 +79,8 @@ pub enum Command {
         /// Its reading.
         millis: u64,
     },
+    /// The next of what a life of a node proposes to this shard (R13).
+    Numbered(Numbered),
 }
 
 /// What a command did.
@@ -97,6 +102,32 @@ pub enum Outcome {
     Refused(Refusal),
     /// Done, or nothing to do.
     Done,
+    /// Nothing changed: this proposal's number was spent before, on it or on what was put in its place.
+    Spent,
+    /// Nothing changed, and the number is not spent: numbers between `applied` and it are still to come.
+    Gap {
+        /// The last number of this life that the shard has taken.
+        applied: Sequence,
+    },
+    /// The claim was not granted: it would take the client from a claim that its proposer had not heard of.
+    Outdated {
+        /// The shard's last epoch: who knows of it may claim again.
+        epoch: Epoch,
+    },
+    /// The claimant serves the client, and its session outlives the connection, or did before.
+    GrantedSession {
+        /// Larger than every epoch that this client had before.
+        epoch: Epoch,
+        /// The session.
+        session: SessionGrant,
+    },
+    /// What a session is subscribed to.
+    Subscriptions {
+        /// In the order of their filters.
+        subscriptions: Vec<Subscription>,
+        /// Whether there are more after these.
+        more: bool,
+    },
 }
 
 /// Why a claim was refused.
@@ -131,8 +162,18 @@ pub enum Effect {
         to: Claimant,
         /// Under which epoch.
         epoch: Epoch,
-        /// Whether a session is there to go on with.
-        session_present: bool,
+        /// The session, if it outlives the connection or did before.
+        session: Option<SessionGrant>,
+    },
+    /// Tell the worker that keeps a session's queue that the session ended. If that is lost, it keeps it until its time
+    /// is over.
+    Discard {
+        /// The client.
+        key: ClaimKey,
+        /// The session.
+        session: SessionId,
+        /// Where its queue is.
+        home: Home,
     },
     /// Tell a claimant that waited that it will not.
     Refuse {

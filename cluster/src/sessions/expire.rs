@@ -2,16 +2,18 @@
 
 use super::state::Sweep;
 use super::{ClaimKey, Effect, Outcome, ShardState};
-use crate::ids::NodeLife;
+use crate::ids::{Incarnation, NodeLife};
 
 impl ShardState {
-    /// `life` and all earlier ones of its node have ended. Only claims that somebody waits for are walked;
-    /// the others are free by comparison, and the sweep takes their memory back.
+    /// `life` and all earlier ones of its node have ended, and with them what they propose. Only claims that somebody
+    /// waits for, that have a will or a session are walked; the others are free by comparison, and the sweep takes their
+    /// memory back.
     pub(super) fn expire(&mut self, life: NodeLife, out: &mut Vec<Effect>) -> Outcome {
         if self.has_ended(life) {
             return Outcome::Done;
         }
         self.expired.insert(life.node, life.incarnation);
+        self.end_streams(life);
         let contested: Vec<ClaimKey> = self
             .pending
             .iter()
@@ -22,13 +24,23 @@ impl ShardState {
             if self.pending.get(&key).is_some_and(|p| self.has_ended(p.next.life)) {
                 self.forget_waiting(&key);
             } else {
-                self.vacate(&key, out);
+                self.vacate(&key, None, out);
             }
         }
+        self.detach_ended(out);
         if self.names_ended_life(life) {
             self.sweep = Some(Sweep { after: None });
         }
         Outcome::Done
+    }
+
+    fn end_streams(&mut self, life: NodeLife) {
+        let first = NodeLife { incarnation: Incarnation(0), ..life };
+        let ended: Vec<NodeLife> = self.streams.range(first..=life).map(|(life, _)| *life).collect();
+        for life in ended {
+            self.streams.remove(&life);
+            self.discount(life);
+        }
     }
 
     fn names_ended_life(&self, life: NodeLife) -> bool {

@@ -5,24 +5,36 @@
 //! proposed it and [`Effect`]s for the shard leader's driver. Everything that the driver must go on sending
 //! until it is done (R4) is also in [`ShardView`], so that a new leader starts from the state alone.
 //!
-//! A file a verb: `claim`, `release`, `expire`, `tick`.
+//! A file a verb: `claim`, `release`, `expire`, `tick`; and `numbered`, through which all that a node proposes for
+//! its connections comes in, once and in order (R13). [`Outbox`] is the proposer's end of that stream.
 
 mod claim;
 mod command;
+mod durable;
 mod expire;
 mod machine;
+mod numbered;
+mod outbox;
 mod release;
 mod snapshot;
 mod state;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_durable;
+#[cfg(test)]
+mod tests_numbered;
+#[cfg(test)]
 mod tests_random;
 mod tick;
+mod wills;
 
 pub use command::{ClaimKey, Claimant, Command, Effect, Outcome, Refusal};
 pub use machine::{Machine, Observer};
+pub use numbered::{Numbered, Proposal};
+pub use outbox::{Full, Outbox, Round, Sending, Ticket};
 pub use state::{Held, Revocation, ShardState, ShardView};
+pub use wills::Will;
 
 /// Takeovers of one client ID that may come at once, before the rate counts (R5).
 pub const TAKEOVER_BURST: u32 = 50;
@@ -31,5 +43,7 @@ pub const TAKEOVER_REFILL_MILLIS: u64 = 100;
 /// Claimants that lost, remembered per client while its record lives, so that a late copy of their claim is
 /// not taken for a newer one.
 pub const GONE_MEMORY: usize = 8;
+/// Bytes of filters in one answer to [`Proposal::Recall`], but for the last one.
+pub const RECALL_BYTES: usize = 256 << 10;
 /// Records looked at per command while claims of ended lives are being removed.
 pub const SWEEP_STEP: usize = 64;

@@ -2,6 +2,7 @@
 
 use super::state::{Held, Wish};
 use super::{ClaimKey, Claimant, Effect, Outcome, ShardState};
+use crate::handle::Leave;
 use crate::ids::Epoch;
 
 impl ShardState {
@@ -12,31 +13,36 @@ impl ShardState {
         key: &ClaimKey,
         by: Claimant,
         epoch: Option<Epoch>,
+        leave: Option<Leave>,
         out: &mut Vec<Effect>,
     ) -> Outcome {
         let Some(record) = self.records.get(key) else { return Outcome::Done };
         let held = record.held;
         if held.wish.by == by && epoch.is_none_or(|e| e == held.epoch) {
-            self.vacate(key, out);
+            // Who abandons never served: what it was granted is as before.
+            let leave = leave.unwrap_or_else(|| Leave::untouched(self.granted_session(key, by)));
+            self.vacate(key, Some(leave), out);
         } else if record.waiting.is_some_and(|w| w.by == by) {
             self.forget_waiting(key);
         }
         Outcome::Done
     }
 
-    /// The holder is gone: the waiting claimant, if there is one, serves now; else the record ends, as no
-    /// session outlives its connection.
-    pub(super) fn vacate(&mut self, key: &ClaimKey, out: &mut Vec<Effect>) {
+    /// The holder is gone, and leaves what it says, or what a lost connection does: the waiting claimant, if there is
+    /// one, serves now; else the record ends.
+    pub(super) fn vacate(&mut self, key: &ClaimKey, leave: Option<Leave>, out: &mut Vec<Effect>) {
         self.pending.remove(key);
         let Some(mut record) = self.records.remove(key) else { return };
         let Wish { by: old, .. } = record.held.wish;
         self.discount(old.life);
+        self.detach(key, old, record.held.epoch, leave, out);
         let Some(wish) = record.waiting.take() else { return };
         let epoch = self.next_epoch();
         record.lost(old);
         record.held = Held { wish, epoch };
         self.records.insert(key.clone(), record);
-        out.push(Effect::Grant { key: key.clone(), to: wish.by, epoch, session_present: false });
+        let session = self.attach(key, &wish, epoch, out);
+        out.push(Effect::Grant { key: key.clone(), to: wish.by, epoch, session });
     }
 
     /// The waiting claimant is gone. The holder may have been told to stop already; then it releases, and
@@ -47,6 +53,7 @@ impl ShardState {
         if let Some(record) = self.records.get_mut(key) {
             record.lost(wish.by);
         }
+        self.attached.remove(&wish.by);
         self.discount(wish.by.life);
     }
 }

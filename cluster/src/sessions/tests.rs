@@ -27,7 +27,7 @@ fn granted(epoch: u64) -> Outcome {
 }
 
 fn grant(client: &str, to: Claimant, epoch: u64) -> Effect {
-    Effect::Grant { key: key(client), to, epoch: Epoch(epoch), session_present: false }
+    Effect::Grant { key: key(client), to, epoch: Epoch(epoch), session: None }
 }
 
 fn run(state: &mut ShardState, command: Command) -> (Outcome, Vec<Effect>) {

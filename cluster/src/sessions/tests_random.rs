@@ -158,6 +158,7 @@ impl World {
             Effect::Revoke { key, holder, epoch } => {
                 assert_eq!(self.grants.get(&(key.clone(), *epoch)), Some(holder));
             }
+            Effect::Discard { .. } => panic!("no session outlives its connection here"),
         }
     }
 

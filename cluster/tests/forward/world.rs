@@ -112,7 +112,7 @@ impl Worker {
             }
             ClusterEvent::Barrier { token, seen } => heard.barriers.push((token, seen)),
             ClusterEvent::InterestComplete(complete) => heard.complete = complete,
-            ClusterEvent::Claim(_) => {}
+            ClusterEvent::Claim(_) | ClusterEvent::Will { .. } => {}
         }
     }
 
