@@ -233,7 +233,8 @@ proptest! {
             }
         }
         // Then the network is well again: what was not answered is noticed, and the rest is answered.
-        drop(wire.sent.last().map(|last| outbox.failed(last.round)));
+        let last = wire.sent.last().map(|last| last.round);
+        last.map(|round| outbox.failed(round));
         for _ in 0..200 {
             let before = wire.sent.len();
             wire.send_all(&mut outbox);
