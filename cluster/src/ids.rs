@@ -72,6 +72,10 @@ int_id! {
     Epoch(u64)
 }
 int_id! {
+    /// Place in what one life of a node proposes to one shard, from 1 (R13).
+    Sequence(u64)
+}
+int_id! {
     /// One connection of a node's incarnation, across all its workers (R5).
     Nonce(u64)
 }
@@ -115,6 +119,13 @@ impl GroupId {
 
 /// A client ID as MQTT has it: UTF-8 text, cheap to clone.
 pub type ClientId = Arc<str>;
+
+impl Sequence {
+    /// The one after it.
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
 
 /// One life of one node: what a lease, a claim or a stream belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

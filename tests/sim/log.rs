@@ -7,10 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use rookery_cluster::consensus::{Applied, ProposeError};
 use rookery_cluster::ids::{GroupId, LogIndex, NodeId};
-use rookery_cluster::sessions::Command;
+use rookery_cluster::sessions::{Claimant, Command, Numbered, Proposal};
 
 use crate::net::Once;
-use crate::world::{Proc, World};
+use crate::world::{Proc, Sabotage, World};
 
 /// How often leaders are looked at.
 const ELECTION_TICK: Duration = Duration::from_millis(100);
@@ -197,6 +197,9 @@ impl World {
             // Goes into the log of a leader that was deposed: never committed, and nobody is told.
             return;
         }
+        let bare = self.cfg.sabotage == Sabotage::NoNumbers && group != GroupId::METADATA;
+        let command = if bare { without_number(command) } else { command };
+        let it = self.group(group);
         it.uncommitted.push(Entry { command, taken_by, answer: Some((from, once)) });
         self.commit_soon(group);
     }
@@ -235,13 +238,8 @@ impl World {
         }
     }
 
-    /// The proposer sent it twice, and the other one may be in the log much later. Not so a claim: a shard that has
-    /// forgotten the connection takes a late copy for a new claim, and takes the client from its next connection.
+    /// The proposer sent it twice, and the other one may be in the log much later.
     fn append_copy(&mut self, group: GroupId, copy: Entry) {
-        let claim = group != GroupId::METADATA && matches!(Command::decode(&copy.command), Ok(Command::Claim { .. }));
-        if claim {
-            return self.group(group).entries.push(copy);
-        }
         let late = self.rng.millis(0, 3000);
         self.after(late, move |w| w.append(group, vec![copy]));
     }
@@ -351,4 +349,19 @@ impl World {
         }
         self.after(Duration::from_millis(3), move |w| w.once_applied(at, group, index, once));
     }
+}
+
+/// A proposal as it was before there were numbers.
+fn without_number(command: Bytes) -> Bytes {
+    let Ok(Command::Numbered(Numbered { life, what, .. })) = Command::decode(&command) else { return command };
+    let by = |nonce| Claimant { life, nonce };
+    let bare = match what {
+        Proposal::Nothing => Command::Tick { by: life, millis: 0 },
+        Proposal::Claim { key, nonce, clean_start, session_expiry, .. } => {
+            Command::Claim { key, by: by(nonce), clean_start, session_expiry }
+        }
+        Proposal::Release { key, nonce, epoch } => Command::Release { key, by: by(nonce), epoch },
+        Proposal::Abandon { key, nonce } => Command::Abandon { key, by: by(nonce) },
+    };
+    bare.encode()
 }

@@ -51,3 +51,13 @@ fn finds_a_stream_that_forgets_what_it_has() {
 fn finds_workers_that_hear_of_no_revocation() {
     hunt(Sabotage::NoRecheck, Mood::Claims, 100, "P2: ");
 }
+
+#[test]
+fn finds_proposals_without_numbers() {
+    hunt(Sabotage::NoNumbers, Mood::Claims, 100, "P3: ");
+}
+
+#[test]
+fn finds_a_claim_that_takes_from_anybody() {
+    hunt(Sabotage::TakeFromAnybody, Mood::Claims, 100, "P3: ");
+}

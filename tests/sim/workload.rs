@@ -5,7 +5,7 @@ use std::time::Duration;
 use rookery::mqtt::codec::{QoS, Version};
 use rookery_cluster::ids::NodeId;
 
-use crate::client::SockId;
+use crate::client::{Phase, SockId};
 use crate::world::World;
 
 const CLIENTS: [&str; 6] = ["ann", "bob", "cid", "dot", "eve", "fay"];
@@ -58,12 +58,29 @@ impl World {
         let version = if self.rng.percent(75) { Version::V5 } else { Version::V311 };
         let narrow = (version == Version::V5 && self.rng.percent(30)).then(|| self.rng.range(1, 3) as u16);
         let token = format!("{client}-{}", self.rng.below(6));
-        self.connect_as(client, node, version, &token, narrow);
+        let id = self.connect_as(client, node, version, &token, narrow);
+        if self.rng.percent(15) {
+            self.lose_patience(id);
+        }
         if self.rng.percent(10) {
             // Another one at the same time, elsewhere.
             let node = self.rng.pick(&nodes);
             self.connect_as(client, node, Version::V5, &token, None);
         }
+    }
+
+    /// A client that does not wait for its CONNACK, and tries elsewhere.
+    fn lose_patience(&mut self, id: SockId) {
+        let patience = self.rng.millis(1, 400);
+        self.after(patience, move |w| {
+            let (client, jti) = (w.socks.get(id).client.clone(), w.socks.get(id).jti.clone());
+            if w.socks.get(id).phase == Phase::Connecting {
+                w.hang_up(id);
+                let nodes = w.all_nodes();
+                let node = w.rng.pick(&nodes);
+                w.connect_as(&client, node, Version::V5, &jti, None);
+            }
+        });
     }
 
     fn some_publish(&mut self, id: SockId) {

@@ -46,6 +46,10 @@ pub enum Sabotage {
     ForgetInbox,
     /// Workers are not told that tokens were revoked.
     NoRecheck,
+    /// What nodes propose to shards has no numbers.
+    NoNumbers,
+    /// A claim takes over from whoever holds, however long it was on its way.
+    TakeFromAnybody,
 }
 
 #[derive(Clone, Debug)]

@@ -153,7 +153,7 @@ pub const ROOMS: &[Room] = &[
     ),
     driver(
         "cluster/src/claims",
-        &["parking_lot", "tokio"],
+        &["futures_util", "parking_lot", "tokio"],
         &[CLOCK, CONSENSUS, CONTROL, HANDLE, IDS, LEASES, LIMITS, SESSIONS],
     ),
     driver(

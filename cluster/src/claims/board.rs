@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::ids::{GroupId, LogIndex};
+use crate::ids::{Epoch, GroupId, LogIndex};
 use crate::sessions::{Effect, Machine, Observer, ShardView};
 
 /// Effects of one shard kept until the shepherd comes. Beyond it they are dropped: its state says them again.
@@ -52,6 +52,11 @@ impl Board {
     /// A shard as last applied here.
     pub fn view(&self, group: GroupId) -> Option<ShardView> {
         self.0.shards.lock().get(&group).map(|s| s.view.clone())
+    }
+
+    /// The last epoch that a shard gave anyone, as far as it is applied here.
+    pub(super) fn epoch(&self, group: GroupId) -> Epoch {
+        self.0.shards.lock().get(&group).map_or(Epoch(0), |s| s.view.epoch)
     }
 
     /// All shards as last applied here.

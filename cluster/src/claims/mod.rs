@@ -2,15 +2,17 @@
 //! the shepherd tells holders to stop and waiting connections that they serve (R4, R5).
 //!
 //! A free claim costs one commit. A takeover costs the claim's commit, a notice to the holder, the release's
-//! commit, and a notice to the one that waited; each step starts the next without a timer. Every notice is only
-//! a hint: what must be revoked is sent again from the shard's state until it is released, and who waits asks
-//! again.
+//! commit, and a notice to the one that waited; each step starts the next without a timer. A claim that would take
+//! a client from one that this node had not heard of costs one commit more. Every notice is only a hint: what must be
+//! revoked is sent again from the shard's state until it is released, and who waits asks again. What is proposed
+//! goes through a numbered stream a shard (R13).
 
 mod board;
 mod courier;
 mod node;
 mod registry;
 mod shepherd;
+mod streams;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -22,35 +24,30 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 pub use self::board::{Board, Watcher};
 use self::courier::Courier;
 use self::registry::{Act, Begin, Registry};
+use self::streams::Streams;
 use crate::clock::SharedClock;
 use crate::consensus::SharedConsensus;
 use crate::control::{Notice, Notices, SharedControl, SharedMeta};
 use crate::handle::{ClaimEvent, ClaimRefusal, ClaimRequest, ClusterEvent, SharedWorkerPort};
 use crate::ids::{BrokerId, ClientId, Epoch, NodeId, Nonce, WorkerId};
 use crate::leases::driver::Lease;
-use crate::limits::{CLAIM_RESEND, CLAIM_TIMEOUT, PROPOSAL_QUEUE};
+use crate::limits::{CLAIM_RESEND, CLAIM_TIMEOUT};
 use crate::sessions::{ClaimKey, Claimant};
 
-/// Claims of this node that are being proposed at one time; the others wait their turn.
-const CLAIMS_IN_FLIGHT: usize = 1024;
-/// Releases of this node that are being proposed at one time. Of their own, as claims wait for releases.
-const RELEASES_IN_FLIGHT: usize = 1024;
 /// Connections of this node that may wait for their claim at one time; more are refused.
 const MAX_WAITING: usize = 65_536;
 /// Releases of this node that may be on their way at one time. More are left to the next claimant's revocation.
 const MAX_RELEASING: usize = 65_536;
-/// Pause before a proposal that found no leader is sent again.
+/// Pause before a claim that found no room is made again.
 const RETRY: Duration = Duration::from_millis(50);
 /// Who waits asks again this often, in case that the notice was lost.
 const ASK_AGAIN: Duration = Duration::from_millis(1000);
 
-const _: () = assert!(CLAIMS_IN_FLIGHT + RELEASES_IN_FLIGHT < PROPOSAL_QUEUE);
 const _: () = assert!(CLAIM_RESEND.as_millis() < ASK_AGAIN.as_millis());
 const _: () = assert!(ASK_AGAIN.as_millis() * 2 < CLAIM_TIMEOUT.as_millis());
 
@@ -63,7 +60,7 @@ pub struct ClaimStats {
     pub refused_full: AtomicU64,
     /// Claims that got no answer in `limits::CLAIM_TIMEOUT`.
     pub timed_out: AtomicU64,
-    /// Releases given up after `limits::CLAIM_TIMEOUT`, or for want of room.
+    /// Releases given up for want of room, or because a shard's replica here has stopped.
     pub releases_dropped: AtomicU64,
     /// Revocations sent again as leader (R4).
     pub revocations_resent: AtomicU64,
@@ -88,8 +85,7 @@ struct Inner {
     runtime: Handle,
     ports: RwLock<Vec<Option<SharedWorkerPort>>>,
     registry: Mutex<Registry>,
-    claims: Semaphore,
-    releases: Semaphore,
+    streams: Streams,
     courier: Courier,
     stats: ClaimStats,
     tasks: Mutex<JoinSet<()>>,
@@ -110,6 +106,7 @@ impl Sessions {
         let inner = Inner {
             node,
             clock,
+            streams: Streams::new(consensus.clone(), Handle::current()),
             consensus,
             meta,
             courier: Courier::new(control.clone()),
@@ -119,8 +116,6 @@ impl Sessions {
             runtime: Handle::current(),
             ports: RwLock::default(),
             registry: Mutex::new(Registry::new(MAX_WAITING, MAX_RELEASING)),
-            claims: Semaphore::new(CLAIMS_IN_FLIGHT),
-            releases: Semaphore::new(RELEASES_IN_FLIGHT),
             stats: ClaimStats::default(),
             tasks: Mutex::default(),
         };
@@ -188,6 +183,7 @@ impl Sessions {
     /// Stops the tasks, as a crash would.
     pub fn stop(&self) {
         self.0.tasks.lock().abort_all();
+        self.0.streams.stop();
     }
 
     /// Claims of a life that is over are void: whoever waits is refused; the workers close the others.

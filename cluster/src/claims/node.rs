@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::Notify;
 use tracing::{debug, error};
 
@@ -12,9 +11,9 @@ use super::registry::{Asking, refusal};
 use super::{ASK_AGAIN, RETRY, Sessions};
 use crate::consensus::ProposeError;
 use crate::handle::ClaimRefusal;
-use crate::ids::Epoch;
+use crate::ids::{Epoch, NodeLife};
 use crate::limits::CLAIM_TIMEOUT;
-use crate::sessions::{ClaimKey, Claimant, Command, Outcome};
+use crate::sessions::{ClaimKey, Claimant, Outcome, Proposal};
 
 /// A claim to be pursued.
 pub(super) struct Wish {
@@ -26,66 +25,75 @@ pub(super) struct Wish {
 
 /// Asks until the claim is answered, its connection is gone, or time is up.
 pub(super) async fn pursue(sessions: Sessions, wish: Wish, wake: Arc<Notify>) {
-    let asked = tokio::time::timeout(CLAIM_TIMEOUT, ask(&sessions, &wish, &wake)).await;
-    let (key, by) = (wish.key, wish.by);
-    if asked.is_err() && sessions.0.registry.lock().asking(by) == Asking::Yes {
-        sessions.0.stats.timed_out.fetch_add(1, Ordering::Relaxed);
-        debug!(client = %key.client, "a claim was not answered in time");
-        let act = sessions.0.registry.lock().refused(by, ClaimRefusal::Unavailable);
-        sessions.act(act);
-    } else if sessions.0.registry.lock().asking(by) == Asking::Settled {
-        return;
+    // Whether the shard may know of the claim.
+    let mut known = false;
+    let asked = tokio::time::timeout(CLAIM_TIMEOUT, ask(&sessions, &wish, &wake, &mut known)).await;
+    if asked.is_err() {
+        debug!(client = %wish.key.client, "a claim was not answered in time");
     }
-    sessions.0.registry.lock().forget(by);
-    // Should the claim be committed after this, its grant finds no connection here and is released.
-    let command = Command::Abandon { key: key.clone(), by };
-    let_go(&sessions, &key, command.encode()).await;
+    let Wish { key, by, .. } = wish;
+    if give_up(&sessions, by) && known {
+        let_go(&sessions, by.life, &key, Proposal::Abandon { key: key.clone(), nonce: by.nonce }).await;
+    }
 }
 
-async fn ask(sessions: &Sessions, wish: &Wish, wake: &Notify) {
-    let Wish { key, by, clean_start, session_expiry } = wish;
-    let (by, clean_start, session_expiry) = (*by, *clean_start, *session_expiry);
-    let command = Command::Claim { key: key.clone(), by, clean_start, session_expiry }.encode();
-    loop {
-        let answer = propose(sessions, key, by, &command).await;
+/// Ends an unanswered claim. False if it was answered in the meantime.
+fn give_up(sessions: &Sessions, by: Claimant) -> bool {
+    let mut registry = sessions.0.registry.lock();
+    let asking = registry.asking(by);
+    let act = registry.refused(by, ClaimRefusal::Unavailable);
+    drop(registry);
+    if asking == Asking::Yes {
+        sessions.0.stats.timed_out.fetch_add(1, Ordering::Relaxed);
+    }
+    sessions.act(act);
+    asking != Asking::Settled
+}
+
+async fn ask(sessions: &Sessions, wish: &Wish, wake: &Notify, known: &mut bool) {
+    let by = wish.by;
+    while sessions.0.registry.lock().asking(by) == Asking::Yes {
+        let answer = tokio::select! {
+            answer = claim(sessions, wish, known) => answer,
+            () = no_longer_asking(sessions, by, wake) => return,
+        };
         match answer {
-            None => return,
-            Some(Ok(Outcome::Granted { epoch, session_present })) => {
-                let act = sessions.0.registry.lock().granted(key.clone(), by, epoch, session_present);
+            Ok(Outcome::Granted { epoch, session_present }) => {
+                let act = sessions.0.registry.lock().granted(wish.key.clone(), by, epoch, session_present);
                 return sessions.act(act);
             }
-            Some(Ok(Outcome::Refused(why))) => return refuse(sessions, by, refusal(why)),
-            Some(Ok(Outcome::Waiting { .. } | Outcome::Done)) => pause(wake, ASK_AGAIN).await,
-            Some(Err(ProposeError::Unavailable | ProposeError::Unknown)) => pause(wake, RETRY).await,
-            Some(Err(why @ (ProposeError::TooLarge | ProposeError::Stopped(_)))) => {
-                error!(client = %key.client, %why, "a claim cannot be proposed");
+            Ok(Outcome::Refused(why)) => return refuse(sessions, by, refusal(why)),
+            Ok(Outcome::Waiting { .. } | Outcome::Done) => {
+                *known = true;
+                pause(wake, ASK_AGAIN).await;
+            }
+            // The connection is still there: it claims anew, by what is known now.
+            Ok(Outcome::Outdated { .. } | Outcome::Spent) => {}
+            Ok(Outcome::Gap { .. }) | Err(ProposeError::Unavailable | ProposeError::Unknown) => {
+                pause(wake, RETRY).await;
+            }
+            Err(why @ (ProposeError::TooLarge | ProposeError::Stopped(_))) => {
+                error!(client = %wish.key.client, %why, "a claim cannot be proposed");
                 return refuse(sessions, by, ClaimRefusal::Unavailable);
             }
         }
-        if sessions.0.registry.lock().asking(by) != Asking::Yes {
-            return;
-        }
     }
 }
 
-/// `None` if the claim needs no proposing any more once its turn has come.
-async fn propose(
-    sessions: &Sessions,
-    key: &ClaimKey,
-    by: Claimant,
-    command: &Bytes,
-) -> Option<Result<Outcome, ProposeError>> {
-    let _turn = sessions.0.claims.acquire().await.ok()?;
-    if sessions.0.registry.lock().asking(by) != Asking::Yes {
-        return None;
-    }
-    Some(send(sessions, key, command).await)
-}
-
-async fn send(sessions: &Sessions, key: &ClaimKey, command: &Bytes) -> Result<Outcome, ProposeError> {
+async fn claim(sessions: &Sessions, wish: &Wish, known: &mut bool) -> Result<Outcome, ProposeError> {
+    let Wish { key, by, clean_start, session_expiry } = wish;
     let group = sessions.0.meta.group_of(key.broker, &key.client);
-    let applied = sessions.0.consensus.propose(group, command.clone()).await?;
-    Outcome::decode(&applied.outcome).map_err(|unknown| ProposeError::Stopped(unknown.0))
+    let heard = sessions.0.streams.heard(group).max(sessions.0.board.epoch(group));
+    let (key, nonce) = (key.clone(), by.nonce);
+    let (clean_start, session_expiry) = (*clean_start, *session_expiry);
+    let what = Proposal::Claim { key, nonce, clean_start, session_expiry, heard };
+    sessions.0.streams.propose(by.life, group, what, known)?.outcome().await
+}
+
+async fn no_longer_asking(sessions: &Sessions, by: Claimant, wake: &Notify) {
+    while sessions.0.registry.lock().asking(by) == Asking::Yes {
+        wake.notified().await;
+    }
 }
 
 fn refuse(sessions: &Sessions, by: Claimant, why: ClaimRefusal) {
@@ -99,25 +107,20 @@ async fn pause(wake: &Notify, limit: Duration) {
 
 /// Releases what no connection serves any more.
 pub(super) async fn release(sessions: Sessions, key: ClaimKey, by: Claimant, epoch: Epoch) {
-    let command = Command::Release { key: key.clone(), by, epoch };
-    let_go(&sessions, &key, command.encode()).await;
+    let_go(&sessions, by.life, &key, Proposal::Release { key: key.clone(), nonce: by.nonce, epoch }).await;
     sessions.0.registry.lock().released(by, epoch);
 }
 
-/// Proposes until it is committed or time is up; then the next claimant's revocation brings it back (R4).
-async fn let_go(sessions: &Sessions, key: &ClaimKey, command: Bytes) {
-    let attempts = async {
-        loop {
-            let Ok(turn) = sessions.0.releases.acquire().await else { return };
-            let done = send(sessions, key, &command).await.is_ok();
-            drop(turn);
-            if done {
-                return;
-            }
-            tokio::time::sleep(RETRY).await;
-        }
+/// Proposes until it is committed or `life` is over. If there is no room, the next claimant's revocation brings it
+/// back (R4).
+async fn let_go(sessions: &Sessions, life: NodeLife, key: &ClaimKey, what: Proposal) {
+    let group = sessions.0.meta.group_of(key.broker, &key.client);
+    let mut known = false;
+    let outcome = match sessions.0.streams.propose(life, group, what, &mut known) {
+        Ok(mut pending) => pending.outcome().await,
+        Err(why) => Err(why),
     };
-    if tokio::time::timeout(CLAIM_TIMEOUT, attempts).await.is_err() {
+    if let Err(ProposeError::Unavailable | ProposeError::TooLarge | ProposeError::Stopped(_)) = outcome {
         sessions.0.stats.releases_dropped.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -189,11 +189,6 @@ impl Registry {
         }
     }
 
-    /// Forgets a claim, answered or not.
-    pub(super) fn forget(&mut self, by: Claimant) {
-        self.remove(by);
-    }
-
     /// This node's life is now `life`: the claims of another are void.
     pub(super) fn keep_only(&mut self, life: Option<NodeLife>) -> Vec<Act> {
         self.life = life;

@@ -1,42 +1,56 @@
 //! Claim: the verb that grants, or makes wait.
 
 use super::state::{Bucket, Held, Record, Revocation, Wish};
-use super::{ClaimKey, Effect, Outcome, Refusal, ShardState, TAKEOVER_BURST, TAKEOVER_REFILL_MILLIS};
-use crate::ids::{Incarnation, NodeLife};
+use super::{ClaimKey, Claimant, Effect, Outcome, Refusal, ShardState, TAKEOVER_BURST, TAKEOVER_REFILL_MILLIS};
+use crate::ids::{Epoch, Incarnation, NodeLife};
 
 impl ShardState {
-    pub(super) fn claim(&mut self, key: ClaimKey, wish: Wish, out: &mut Vec<Effect>) -> Outcome {
+    /// `heard`: the last epoch that the proposer had heard of. It takes the client from nobody who got it later,
+    /// so a claim that was long on its way, from a connection that may be gone, disturbs no newer one. `None` for
+    /// claims without a number, which were not asked.
+    pub(super) fn claim(&mut self, key: ClaimKey, wish: Wish, heard: Option<Epoch>, out: &mut Vec<Effect>) -> Outcome {
         let by = wish.by;
         if self.has_ended(by.life) {
             return Outcome::Refused(Refusal::Expired);
         }
         self.end_earlier_lives(by.life, out);
+        if let Some(standing) = self.standing(&key, by) {
+            return standing;
+        }
         let Some(record) = self.records.get(&key) else {
             return self.grant_free(key, wish);
         };
-        if record.held.wish.by == by {
-            return Outcome::Granted { epoch: record.held.epoch, session_present: false };
-        }
-        if record.waiting.is_some_and(|w| w.by == by) {
-            return Outcome::Waiting { holder: record.held.wish.by };
-        }
-        if record.gone.contains(&by) {
-            return Outcome::Refused(Refusal::Superseded);
-        }
         let holder = record.held.wish.by.life;
         if self.has_ended(holder) {
             self.discount(holder);
             return self.grant_free(key, wish);
         }
+        let newest = record.held.epoch.max(record.asked);
+        if heard.is_some_and(|heard| heard < newest) {
+            return Outcome::Outdated { epoch: self.last_epoch };
+        }
         if !self.may_take_over(&key) {
             return Outcome::Refused(Refusal::TooFast);
         }
-        self.wait(key, wish, out)
+        let asked = heard.map(|_| self.next_epoch());
+        self.wait(key, wish, asked, out)
+    }
+
+    /// How an earlier claim of `by` stands, as far as the shard remembers it.
+    pub(super) fn standing(&self, key: &ClaimKey, by: Claimant) -> Option<Outcome> {
+        let record = self.records.get(key)?;
+        if record.held.wish.by == by {
+            Some(Outcome::Granted { epoch: record.held.epoch, session_present: false })
+        } else if record.waiting.is_some_and(|w| w.by == by) {
+            Some(Outcome::Waiting { holder: record.held.wish.by })
+        } else {
+            record.gone.contains(&by).then_some(Outcome::Refused(Refusal::Superseded))
+        }
     }
 
     /// A node registers its life in group 0 before it claims, and that ended all earlier ones (R3): the shard
     /// need not wait to be told.
-    fn end_earlier_lives(&mut self, life: NodeLife, out: &mut Vec<Effect>) {
+    pub(super) fn end_earlier_lives(&mut self, life: NodeLife, out: &mut Vec<Effect>) {
         if let Some(earlier) = life.incarnation.0.checked_sub(1) {
             self.expire(NodeLife { incarnation: Incarnation(earlier), ..life }, out);
         }
@@ -45,13 +59,14 @@ impl ShardState {
     fn grant_free(&mut self, key: ClaimKey, wish: Wish) -> Outcome {
         let epoch = self.next_epoch();
         self.count(wish.by.life);
-        self.records.insert(key, Record { held: Held { wish, epoch }, waiting: None, gone: Vec::new() });
+        self.records.insert(key, Record::new(wish, epoch));
         Outcome::Granted { epoch, session_present: false }
     }
 
     /// Makes `wish` the one that waits; log order decides between rivals.
-    fn wait(&mut self, key: ClaimKey, wish: Wish, out: &mut Vec<Effect>) -> Outcome {
+    fn wait(&mut self, key: ClaimKey, wish: Wish, asked: Option<Epoch>, out: &mut Vec<Effect>) -> Outcome {
         let Some(record) = self.records.get_mut(&key) else { return self.grant_free(key, wish) };
+        record.asked = asked.unwrap_or(record.asked);
         let Held { wish: Wish { by: holder, .. }, epoch } = record.held;
         let replaced = record.waiting.replace(wish);
         match replaced {

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::Numbered;
 use crate::consensus::UnknownCommand;
-use crate::ids::{BrokerId, ClientId, Epoch, NodeLife, Nonce};
+use crate::ids::{BrokerId, ClientId, Epoch, NodeLife, Nonce, Sequence};
 
 /// Version of commands and outcomes that this binary writes.
 const VERSION: u8 = 1;
@@ -32,8 +33,9 @@ pub struct Claimant {
 
 /// A change of one shard's state.
 ///
-/// No command carries a request ID: each is idempotent by what it names. A claim and its release name the
-/// connection, an expiry the life, a tick the reading of one node's clock.
+/// What a node proposes for its connections is [`Command::Numbered`]. `Claim`, `Release` and `Abandon` by themselves
+/// are of logs that were written before there were numbers. An expiry and a tick carry none: they are idempotent
+/// by what they name, a life or the reading of one node's clock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// `by` wants to be the one that serves `key`.
@@ -76,6 +78,8 @@ pub enum Command {
         /// Its reading.
         millis: u64,
     },
+    /// The next of what a life of a node proposes to this shard (R13).
+    Numbered(Numbered),
 }
 
 /// What a command did.
@@ -97,6 +101,18 @@ pub enum Outcome {
     Refused(Refusal),
     /// Done, or nothing to do.
     Done,
+    /// Nothing changed: this proposal's number was spent before, on it or on what was put in its place.
+    Spent,
+    /// Nothing changed, and the number is not spent: numbers between `applied` and it are still to come.
+    Gap {
+        /// The last number of this life that the shard has taken.
+        applied: Sequence,
+    },
+    /// The claim was not granted: it would take the client from a claim that its proposer had not heard of.
+    Outdated {
+        /// The shard's last epoch: who knows of it may claim again.
+        epoch: Epoch,
+    },
 }
 
 /// Why a claim was refused.

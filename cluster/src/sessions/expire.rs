@@ -2,16 +2,17 @@
 
 use super::state::Sweep;
 use super::{ClaimKey, Effect, Outcome, ShardState};
-use crate::ids::NodeLife;
+use crate::ids::{Incarnation, NodeLife};
 
 impl ShardState {
-    /// `life` and all earlier ones of its node have ended. Only claims that somebody waits for are walked;
+    /// `life` and all earlier ones of its node have ended, and with them what they propose. Only claims that somebody waits for are walked;
     /// the others are free by comparison, and the sweep takes their memory back.
     pub(super) fn expire(&mut self, life: NodeLife, out: &mut Vec<Effect>) -> Outcome {
         if self.has_ended(life) {
             return Outcome::Done;
         }
         self.expired.insert(life.node, life.incarnation);
+        self.end_streams(life);
         let contested: Vec<ClaimKey> = self
             .pending
             .iter()
@@ -29,6 +30,15 @@ impl ShardState {
             self.sweep = Some(Sweep { after: None });
         }
         Outcome::Done
+    }
+
+    fn end_streams(&mut self, life: NodeLife) {
+        let first = NodeLife { incarnation: Incarnation(0), ..life };
+        let ended: Vec<NodeLife> = self.streams.range(first..=life).map(|(life, _)| *life).collect();
+        for life in ended {
+            self.streams.remove(&life);
+            self.discount(life);
+        }
     }
 
     fn names_ended_life(&self, life: NodeLife) -> bool {

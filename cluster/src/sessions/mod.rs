@@ -5,23 +5,30 @@
 //! proposed it and [`Effect`]s for the shard leader's driver. Everything that the driver must go on sending
 //! until it is done (R4) is also in [`ShardView`], so that a new leader starts from the state alone.
 //!
-//! A file a verb: `claim`, `release`, `expire`, `tick`.
+//! A file a verb: `claim`, `release`, `expire`, `tick`; and `numbered`, through which all that a node proposes for
+//! its connections comes in, once and in order (R13). [`Outbox`] is the proposer's end of that stream.
 
 mod claim;
 mod command;
 mod expire;
 mod machine;
+mod numbered;
+mod outbox;
 mod release;
 mod snapshot;
 mod state;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_numbered;
+#[cfg(test)]
 mod tests_random;
 mod tick;
 
 pub use command::{ClaimKey, Claimant, Command, Effect, Outcome, Refusal};
 pub use machine::{Machine, Observer};
+pub use numbered::{Numbered, Proposal};
+pub use outbox::{Full, Outbox, Round, Sending, Ticket};
 pub use state::{Held, Revocation, ShardState, ShardView};
 
 /// Takeovers of one client ID that may come at once, before the rate counts (R5).

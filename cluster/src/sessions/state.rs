@@ -6,13 +6,13 @@ use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
 use super::{ClaimKey, Claimant, Command, Effect, GONE_MEMORY, Outcome, SWEEP_STEP};
-use crate::ids::{Epoch, Incarnation, NodeId, NodeLife};
+use crate::ids::{Epoch, Incarnation, NodeId, NodeLife, Sequence};
 
 /// One shard. Call [`ShardState::apply`] for each committed command, in log order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ShardState {
-    /// The last epoch given to anyone. One counter for the shard, so that a client's epochs rise even if its
-    /// record was gone in between. (The log index would not do: one entry carries many commands.)
+    /// The last epoch given to anyone that serves or waits. One counter for the shard, so that a client's epochs
+    /// rise even if its record was gone in between. (The log index would not do: one entry carries many commands.)
     pub(super) last_epoch: Epoch,
     /// Shard time, milliseconds: the sum of what committed ticks added.
     pub(super) time: u64,
@@ -20,6 +20,9 @@ pub struct ShardState {
     pub(super) ticker: Option<(NodeLife, u64)>,
     /// Claims of these incarnations and earlier ones are free by comparison (R3).
     pub(super) expired: OrdMap<NodeId, Incarnation>,
+    /// The last number taken of each life that proposes (R13). One a live life: an ended one is refused by
+    /// comparison, and is forgotten with its end.
+    pub(super) streams: BTreeMap<NodeLife, Sequence>,
     /// Every client that somebody serves.
     pub(super) records: BTreeMap<ClaimKey, Record>,
     /// Takeover allowances that are not full.
@@ -28,7 +31,8 @@ pub struct ShardState {
     pub(super) sweep: Option<Sweep>,
     /// What is to be revoked: the records with a waiting claimant. Derived from `records`.
     pub(super) pending: OrdMap<ClaimKey, Revocation>,
-    /// How many claims, held or waiting, each life has. Derived from `records`.
+    /// How many claims, held or waiting, each life has, and one more for its stream. Derived from `records` and
+    /// `streams`.
     pub(super) lives: OrdMap<NodeLife, u64>,
 }
 
@@ -37,11 +41,18 @@ pub struct ShardState {
 pub(super) struct Record {
     pub(super) held: Held,
     pub(super) waiting: Option<Wish>,
+    /// The epoch at which the last numbered claim began to wait: who has not heard of it does not replace it.
+    pub(super) asked: Epoch,
     /// Claimants that lost, oldest first.
     pub(super) gone: Vec<Claimant>,
 }
 
 impl Record {
+    /// A client that `wish` got free.
+    pub(super) fn new(wish: Wish, epoch: Epoch) -> Self {
+        Self { held: Held { wish, epoch }, waiting: None, asked: Epoch(0), gone: Vec::new() }
+    }
+
     /// Remembers that `who` lost, forgetting the oldest beyond [`GONE_MEMORY`].
     pub(super) fn lost(&mut self, who: Claimant) {
         if self.gone.len() == GONE_MEMORY {
@@ -102,10 +113,13 @@ pub struct Revocation {
 pub struct ShardView {
     /// What is to be revoked.
     pub pending: OrdMap<ClaimKey, Revocation>,
-    /// The lives that claims name, with how many; lives that ended stay until their claims were removed.
+    /// The lives that claims and streams name, with how many; lives that ended stay until their claims were
+    /// removed.
     pub lives: OrdMap<NodeLife, u64>,
     /// Up to which incarnation the shard knows each node's lives to have ended.
     pub expired: OrdMap<NodeId, Incarnation>,
+    /// The last epoch given to anyone.
+    pub epoch: Epoch,
     /// Whether something waits for shard time or for the sweep: the leader proposes ticks while it does.
     pub wants_ticks: bool,
 }
@@ -122,12 +136,13 @@ impl ShardState {
     pub fn apply(&mut self, command: Command, out: &mut Vec<Effect>) -> Outcome {
         let outcome = match command {
             Command::Claim { key, by, clean_start, session_expiry } => {
-                self.claim(key, Wish { by, clean_start, session_expiry }, out)
+                self.claim(key, Wish { by, clean_start, session_expiry }, None, out)
             }
             Command::Release { key, by, epoch } => self.release(&key, by, Some(epoch), out),
             Command::Abandon { key, by } => self.release(&key, by, None, out),
             Command::Expire { life } => self.expire(life, out),
             Command::Tick { by, millis } => self.tick(by, millis),
+            Command::Numbered(numbered) => self.numbered(numbered, out),
         };
         self.sweep_step();
         outcome
@@ -139,6 +154,7 @@ impl ShardState {
             pending: self.pending.clone(),
             lives: self.lives.clone(),
             expired: self.expired.clone(),
+            epoch: self.last_epoch,
             wants_ticks: !self.buckets.is_empty() || self.sweep.is_some(),
         }
     }

@@ -1,16 +1,15 @@
 //! P3, strict mode: in true time at most one connection of a client ID is served: CONNACK written, not ended by its
 //! node, and the node's lease valid by the node's own clock. And DISCONNECT 0x8E has left the old node before the
 //! new CONNACK is written, unless the old client takes nothing for `limits::RELEASE_FLUSH`.
-//! And nobody is told 0x8E unless another connection of its client ID was there in its time, or shortly before.
+//! And nobody is told 0x8E unless another connection of its client ID was there in its time.
 //!
 //! Not wider: bytes already with a socket may reach a client at any later time, so "served" is what the server does,
-//! not what a client sees. "Shortly before" is the time in which a claim may still be on its way when its connection is
-//! gone: a shard that has not heard of it takes it for a new one. 3.1.1 has no 0x8E to look for. It is looked at
-//! whenever a connection begins to be served or a lease grows: nothing else can make a second one.
+//! not what a client sees. 3.1.1 has no 0x8E to look for. It is looked at whenever a connection begins to be served or
+//! a lease grows: nothing else can make a second one.
 
 use std::collections::BTreeMap;
 
-use rookery_cluster::limits::{CLAIM_TIMEOUT, RELEASE_FLUSH};
+use rookery_cluster::limits::RELEASE_FLUSH;
 
 use crate::client::SockId;
 use crate::world::World;
@@ -47,8 +46,7 @@ impl World {
     pub fn p03_on_takeover(&mut self, old: SockId) {
         let (client, opened) = (self.socks.get(old).client.clone(), self.socks.get(old).opened);
         let others = self.socks.of(&client).into_iter().filter(|id| *id != old);
-        let rivals =
-            others.filter(|id| self.socks.get(*id).gone.is_none_or(|gone| gone + CLAIM_TIMEOUT > opened)).count();
+        let rivals = others.filter(|id| self.socks.get(*id).gone.is_none_or(|gone| gone > opened)).count();
         if rivals == 0 {
             self.broken(format!("P3: connection {old} is told 0x8E, and there is no other"));
         }

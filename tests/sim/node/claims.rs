@@ -1,28 +1,47 @@
-//! The glue of a node's claims: a connection's way through the shard, as `claims::node` has it.
+//! The glue of a node's claims: a connection's way through the shard, as `claims::node` has it, and the streams of
+//! numbered proposals, as `claims::streams` has them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
-use rookery_cluster::clock::Moment;
-use rookery_cluster::consensus::ProposeError;
+use rookery_cluster::consensus::{Applied, ProposeError};
 use rookery_cluster::control::Notice;
 use rookery_cluster::handle::{ClaimEvent, ClaimRefusal, ClaimRequest};
-use rookery_cluster::ids::{BrokerId, ClientId, Epoch, NodeId, NodeLife, Nonce, WorkerId};
+use rookery_cluster::ids::{BrokerId, ClientId, Epoch, GroupId, NodeId, NodeLife, Nonce, Sequence, WorkerId};
 use rookery_cluster::limits::CLAIM_TIMEOUT;
-use rookery_cluster::sessions::{ClaimKey, Claimant, Command, Outcome};
+use rookery_cluster::sessions::{ClaimKey, Claimant, Outbox, Outcome, Proposal, Round, Sending, Ticket};
 
 use super::registry::{Act, Asking, Registry, refusal};
 use super::shepherd::Shepherd;
 use super::worker::Mail;
-use crate::world::{Proc, World};
+use crate::world::{Proc, Sabotage, World};
 
 const RETRY: Duration = Duration::from_millis(50);
 const ASK_AGAIN: Duration = Duration::from_millis(1000);
+/// Small, so that it is sometimes full.
+const WINDOW: usize = 8;
+const MAX_QUEUED: usize = 10_000;
+
+type Waiter = Box<dyn FnOnce(&mut World, Outcome)>;
 
 #[derive(Default)]
 pub struct Claims {
     pub registry: Registry,
     pub shepherd: Shepherd,
+    streams: BTreeMap<GroupId, Outbox<Waiter>>,
+    heard: BTreeMap<GroupId, Epoch>,
+    pursuits: BTreeMap<Claimant, Pursuit>,
+}
+
+/// A claim that is not answered.
+struct Pursuit {
+    request: ClaimRequest,
+    key: ClaimKey,
+    group: GroupId,
+    /// Its proposal under way.
+    ticket: Option<Ticket>,
+    /// Whether the shard may know of it.
+    known: bool,
 }
 
 impl World {
@@ -31,70 +50,72 @@ impl World {
         let key = ClaimKey { broker: request.broker, client: request.client.clone() };
         let Some(life) = self.node(node).lease.life else { return };
         let by = Claimant { life, nonce: request.nonce };
-        let (clean_start, session_expiry) = (request.clean_start, request.session_expiry);
         if self.node(node).claims.registry.begin(key.clone(), by, request.worker) {
-            let wish = Command::Claim { key: key.clone(), by, clean_start, session_expiry }.encode();
-            let late = key.clone();
-            self.later(at, CLAIM_TIMEOUT, move |w| {
-                if w.node(at.node).claims.registry.asking(by) == Asking::Yes {
-                    w.refuse_claim(at, by, ClaimRefusal::Unavailable);
-                    w.let_go_of(at, late, by);
-                }
-            });
-            self.ask_for(at, key, by, wish);
+            let group = self.node(node).meta.group_of_client(key.broker, &key.client);
+            let pursuit = Pursuit { request, key, group, ticket: None, known: false };
+            self.node(node).claims.pursuits.insert(by, pursuit);
+            self.later(at, CLAIM_TIMEOUT, move |w| w.give_up(at, by));
+            self.ask_for(at, by);
         }
     }
 
-    fn ask_for(&mut self, at: Proc, key: ClaimKey, by: Claimant, wish: Bytes) {
-        match self.node(at.node).claims.registry.asking(by) {
-            Asking::Yes => {}
-            Asking::Settled => return,
-            Asking::Gone => {
-                self.node(at.node).claims.registry.forget(by);
-                return self.let_go_of(at, key, by);
-            }
+    fn ask_for(&mut self, at: Proc, by: Claimant) {
+        if self.node(at.node).claims.registry.asking(by) != Asking::Yes {
+            return self.give_up(at, by);
         }
-        let group = self.node(at.node).meta.group_of_client(key.broker, &key.client);
-        let command = wish.clone();
-        self.propose(at, group, command, move |w, answer| {
-            let outcome = answer.map(|a| Outcome::decode(&a.outcome).expect("an outcome of this binary"));
-            let pause = match outcome {
-                Ok(Outcome::Granted { epoch, session_present }) => {
-                    let acts = w.node(at.node).claims.registry.granted(key, by, epoch, session_present);
-                    return w.act(at, acts);
-                }
-                Ok(Outcome::Refused(why)) => return w.refuse_claim(at, by, refusal(why)),
-                Ok(Outcome::Waiting { .. } | Outcome::Done) => ASK_AGAIN,
-                Err(ProposeError::Unavailable | ProposeError::Unknown) => RETRY,
-                Err(other) => panic!("{other}"),
-            };
-            w.pause(at, key, by, wish, pause);
-        });
+        let Some(pursuit) = self.node(at.node).claims.pursuits.get(&by) else { return };
+        let (key, group) = (pursuit.key.clone(), pursuit.group);
+        let (clean_start, session_expiry) = (pursuit.request.clean_start, pursuit.request.session_expiry);
+        let applied = self.node(at.node).shards.entry(group).or_default().view().epoch;
+        let heard = self.node(at.node).claims.heard.get(&group).copied().unwrap_or_default().max(applied);
+        let heard = if self.cfg.sabotage == Sabotage::TakeFromAnybody { Epoch(u64::MAX) } else { heard };
+        let what = Proposal::Claim { key, nonce: by.nonce, clean_start, session_expiry, heard };
+        let ticket = self.put_in(at, by.life, group, what, move |w, outcome| w.claim_answered(at, by, outcome));
+        if let Some(pursuit) = self.node(at.node).claims.pursuits.get_mut(&by) {
+            pursuit.ticket = ticket;
+        }
+        self.hand_over(at, group);
     }
 
-    /// Waits, unless the claim's standing changes.
-    fn pause(&mut self, at: Proc, key: ClaimKey, by: Claimant, wish: Bytes, left: Duration) {
-        let step = left.min(RETRY);
-        self.later(at, step, move |w| {
-            let left = left - step;
-            let changed = w.node(at.node).claims.registry.asking(by) != Asking::Yes;
-            if left.is_zero() || changed {
-                w.ask_for(at, key, by, wish);
-            } else {
-                w.pause(at, key, by, wish, left);
+    fn claim_answered(&mut self, at: Proc, by: Claimant, outcome: Outcome) {
+        let Some(pursuit) = self.node(at.node).claims.pursuits.get_mut(&by) else { return };
+        pursuit.ticket = None;
+        let key = pursuit.key.clone();
+        match outcome {
+            Outcome::Granted { epoch, session_present } => {
+                let acts = self.node(at.node).claims.registry.granted(key, by, epoch, session_present);
+                self.node(at.node).claims.pursuits.remove(&by);
+                self.act(at, acts);
             }
-        });
+            Outcome::Refused(why) => {
+                let acts = self.node(at.node).claims.registry.refused(by, refusal(why));
+                self.node(at.node).claims.pursuits.remove(&by);
+                self.act(at, acts);
+            }
+            Outcome::Waiting { .. } | Outcome::Done => {
+                pursuit.known = true;
+                self.later(at, ASK_AGAIN, move |w| w.ask_for(at, by));
+            }
+            Outcome::Outdated { .. } | Outcome::Spent => self.ask_for(at, by),
+            Outcome::Gap { .. } => self.broken(format!("node {}: a gap was not closed", at.node)),
+        }
     }
 
-    fn refuse_claim(&mut self, at: Proc, by: Claimant, why: ClaimRefusal) {
-        let acts = self.node(at.node).claims.registry.refused(by, why);
+    /// Ends a claim without an answer, if it is one.
+    fn give_up(&mut self, at: Proc, by: Claimant) {
+        let claims = &mut self.node(at.node).claims;
+        let Some(mut pursuit) = claims.pursuits.remove(&by) else { return };
+        if let (Some(ticket), Some(stream)) = (pursuit.ticket, claims.streams.get_mut(&pursuit.group)) {
+            pursuit.known |= stream.give_up(ticket);
+        }
+        let settled = claims.registry.asking(by) == Asking::Settled;
+        let acts = claims.registry.refused(by, ClaimRefusal::Unavailable);
         self.act(at, acts);
-    }
-
-    fn let_go_of(&mut self, at: Proc, key: ClaimKey, by: Claimant) {
-        let command = Command::Abandon { key: key.clone(), by }.encode();
-        let deadline = self.local(at.node) + CLAIM_TIMEOUT;
-        self.let_go(at, key, command, deadline, Box::new(|_| {}));
+        if pursuit.known && !settled {
+            let what = Proposal::Abandon { key: pursuit.key, nonce: by.nonce };
+            self.put_in(at, by.life, pursuit.group, what, |_, _| {});
+            self.hand_over(at, pursuit.group);
+        }
     }
 
     pub fn release_claim(&mut self, node: NodeId, broker: BrokerId, client: ClientId, epoch: Epoch, nonce: Nonce) {
@@ -105,8 +126,13 @@ impl World {
 
     pub fn abandon_claim(&mut self, node: NodeId, broker: BrokerId, client: ClientId, nonce: Nonce) {
         let at = self.proc(node);
-        let acts = self.node(node).claims.registry.abandon(&ClaimKey { broker, client }, nonce);
+        let claims = &mut self.node(node).claims;
+        let acts = claims.registry.abandon(&ClaimKey { broker, client }, nonce);
+        let gone = claims.pursuits.keys().copied().find(|by| by.nonce == nonce);
         self.act(at, acts);
+        if let Some(by) = gone {
+            self.give_up(at, by);
+        }
     }
 
     /// Claims of another life than this are void.
@@ -129,10 +155,11 @@ impl World {
             match act {
                 Act::Post(worker, event) => self.post_claim(at.node, worker, event),
                 Act::Release(key, by, epoch) => {
-                    let command = Command::Release { key: key.clone(), by, epoch }.encode();
-                    let deadline = self.local(at.node) + CLAIM_TIMEOUT;
-                    let released = move |w: &mut World| w.node(at.node).claims.registry.released(by, epoch);
-                    self.let_go(at, key, command, deadline, Box::new(released));
+                    let group = self.node(at.node).meta.group_of_client(key.broker, &key.client);
+                    let what = Proposal::Release { key, nonce: by.nonce, epoch };
+                    let released = move |w: &mut World, _| w.node(at.node).claims.registry.released(by, epoch);
+                    self.put_in(at, by.life, group, what, released);
+                    self.hand_over(at, group);
                 }
             }
         }
@@ -145,15 +172,61 @@ impl World {
         }
     }
 
-    fn let_go(&mut self, at: Proc, key: ClaimKey, command: Bytes, deadline: Moment, then: crate::world::Job) {
-        if self.local(at.node) >= deadline {
-            return then(self);
+    // ---- streams ----
+
+    /// Puts a proposal into the stream to `group`, unless a later life proposes there.
+    fn put_in(
+        &mut self,
+        at: Proc,
+        life: NodeLife,
+        group: GroupId,
+        what: Proposal,
+        then: impl FnOnce(&mut World, Outcome) + 'static,
+    ) -> Option<Ticket> {
+        let streams = &mut self.node(at.node).claims.streams;
+        let stream = streams.entry(group).or_insert_with(|| Outbox::new(life, WINDOW, MAX_QUEUED));
+        if stream.life() < life {
+            stream.renew(life);
         }
-        let group = self.node(at.node).meta.group_of_client(key.broker, &key.client);
-        let copy = command.clone();
-        self.propose(at, group, command, move |w, answer| match answer {
-            Ok(_) => then(w),
-            Err(_) => w.later(at, RETRY, move |w| w.let_go(at, key, copy, deadline, then)),
-        });
+        (stream.life() == life).then(|| stream.push(what, Box::new(then)).ok()).flatten()
+    }
+
+    fn hand_over(&mut self, at: Proc, group: GroupId) {
+        loop {
+            let stream = self.node(at.node).claims.streams.get_mut(&group);
+            let Some(Sending { round, number, command }) = stream.and_then(Outbox::send) else { return };
+            self.propose(at, group, command.encode(), move |w, answer| w.handed_over(at, group, round, number, answer));
+        }
+    }
+
+    fn handed_over(
+        &mut self,
+        at: Proc,
+        group: GroupId,
+        round: Round,
+        number: Sequence,
+        answer: Result<Applied, ProposeError>,
+    ) {
+        let outcome = answer.map(|a| Outcome::decode(&a.outcome).expect("an outcome of this binary"));
+        let claims = &mut self.node(at.node).claims;
+        let Some(stream) = claims.streams.get_mut(&group) else { return };
+        match outcome {
+            Ok(outcome) => {
+                if let Outcome::Granted { epoch, .. } | Outcome::Outdated { epoch } = outcome {
+                    let heard = claims.heard.entry(group).or_default();
+                    *heard = epoch.max(*heard);
+                }
+                if let Some((then, outcome)) = stream.answered(round, number, outcome) {
+                    then(self, outcome);
+                }
+                self.hand_over(at, group);
+            }
+            Err(ProposeError::Unavailable | ProposeError::Unknown) => {
+                if stream.failed(round) {
+                    self.later(at, RETRY, move |w| w.hand_over(at, group));
+                }
+            }
+            Err(other) => panic!("{other}"),
+        }
     }
 }

@@ -156,10 +156,6 @@ impl Registry {
             .collect()
     }
 
-    pub fn forget(&mut self, by: Claimant) {
-        self.remove(by);
-    }
-
     pub fn released(&mut self, by: Claimant, epoch: Epoch) {
         self.releasing.remove(&(by, epoch));
     }
