@@ -17,6 +17,8 @@ pub const MAX_GRPC_MESSAGE_BYTES: usize = 8 << 20;
 pub const MAX_COMMAND_BYTES: usize = 48 << 10;
 /// Largest will, bytes as it is published: it travels in one command, with the rest of its claim.
 pub const MAX_WILL_BYTES: usize = 40 << 10;
+/// Largest session that a node takes over from another, bytes: its queue and what is in flight.
+pub const MAX_MOVED_SESSION_BYTES: usize = 256 << 20;
 /// Largest Raft entry: a batch of commands. Below sled's blob limit (values from about 128 KiB up go to files
 /// that sled never syncs), with room for the entry's header.
 pub const MAX_ENTRY_BYTES: usize = 60 << 10;
@@ -60,6 +62,8 @@ pub const RELEASE_FLUSH: Duration = Duration::from_millis(200);
 pub const CLAIM_RESEND: Duration = Duration::from_millis(250);
 /// A CONNECT waits this long for its claim, then gets CONNACK 0x88.
 pub const CLAIM_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a session may take on its way from the node that keeps it. Its CONNECT waits meanwhile.
+pub const SESSION_FETCH_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long a SUBACK waits for the live peers before the filter gets 0x83 (R11).
 pub const SUBACK_BARRIER: Duration = Duration::from_secs(5);
 /// How long a publish may stay unaccepted by a live peer: then R9 applies.
@@ -80,6 +84,7 @@ const _: () = assert!(ms(LEASE_RENEW_EVERY) * 3 < ms(LEASE) - ms(LEASE_DRIFT_MAR
 // A metadata election (lease of the old leader plus a random timeout) must fit into a node's lease, or every
 // failover would close every client.
 const _: () = assert!(2 * ms(META_ELECTION_MAX) + ms(LEASE_RENEW_EVERY) < ms(LEASE));
+const _: () = assert!(ms(SESSION_FETCH_TIMEOUT) < ms(CLAIM_TIMEOUT));
 const _: () = assert!(ms(RELEASE_FLUSH) < ms(CLAIM_RESEND));
 const _: () = assert!(ms(LEASE) + 2 * ms(LEASE_DRIFT_MARGIN) < ms(CLAIM_TIMEOUT));
 

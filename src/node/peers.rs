@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rookery_cluster::claims::Sessions;
-use rookery_cluster::control::{AppliedPort, ControlService, SharedMeta};
+use rookery_cluster::control::{AppliedPort, ControlService, KeptSessions, SharedMeta};
 use rookery_cluster::forward::{self, Door};
 use rookery_cluster::join::{JoinAuthority, certificate_service, join_service};
 use rookery_cluster::leases::driver::Lease;
@@ -27,6 +27,7 @@ pub struct PeerPort {
     pub sessions: Sessions,
     pub meta: SharedMeta,
     pub applied: Arc<dyn AppliedPort>,
+    pub kept: Arc<dyn KeptSessions>,
     pub authority: Arc<dyn JoinAuthority>,
     pub door: Door,
     pub data: tokio::runtime::Handle,
@@ -45,7 +46,7 @@ impl PeerPort {
     /// Where the port is taken.
     pub async fn open(self) -> io::Result<Serving> {
         let listener = TokioNet.listen(self.listen).await?;
-        let control = ControlService::new(self.lease, Arc::new(self.sessions), self.meta, self.applied);
+        let control = ControlService::new(self.lease, Arc::new(self.sessions), self.meta, self.applied, self.kept);
         let mut peers = Routes::builder();
         peers
             .add_service(self.groups.service())

@@ -8,7 +8,7 @@ use parking_lot::RwLock;
 use rookery_cluster::claims::{Board, Sessions};
 use rookery_cluster::clock::{SharedClock, SystemClock};
 use rookery_cluster::consensus::SharedConsensus;
-use rookery_cluster::control::{GrpcControl, NodeMetadata, SharedControl, SharedMeta};
+use rookery_cluster::control::{GrpcControl, Handover, NodeMetadata, SharedControl, SharedMeta};
 use rookery_cluster::forward::{Door, Forward, ForwardConfig};
 use rookery_cluster::handle::SharedWorkerPort;
 use rookery_cluster::ids::{GroupId, NodeId, NodeLife, WorkerId};
@@ -164,6 +164,7 @@ impl Node {
             lease.clone(),
             metadata.clone(),
             sessions.clone(),
+            Handover::new(peers.clone()),
             clock.clone(),
             config.node.domain.clone(),
             mailboxes,
@@ -186,6 +187,7 @@ impl Node {
             sessions: sessions.clone(),
             meta: meta.clone(),
             applied: services.clone(),
+            kept: services.clone(),
             authority: authority.clone(),
             door: door.clone(),
             data: data_plane.handle(),

@@ -5,17 +5,18 @@ use std::sync::{Arc, OnceLock};
 use rookery_cluster::claims::Sessions;
 use rookery_cluster::clock::{Moment, SharedClock, UnixMillis};
 use rookery_cluster::consensus::BoxFuture;
-use rookery_cluster::control::AppliedPort;
+use rookery_cluster::control::{AppliedPort, Handover, KeptSessions, SessionAsked, SessionReply};
 use rookery_cluster::forward::Forward;
 use rookery_cluster::handle::{ClaimRequest, Home, Leave, Run, SendError};
 use rookery_cluster::ids::{BrokerId, ClientId, Epoch, LogIndex, NodeId, NodeLife, Nonce, WorkerId};
 use rookery_cluster::leases::driver::Lease;
 use rookery_cluster::metadata::{BrokerLimits, Metadata, State};
+use rookery_cluster::sessions::ClaimKey;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::auth::{Denied, Reason, Verified, Verifier};
-use crate::broker::core::{Admitted, AuthRequest, ConnKey, Settings, View};
+use crate::broker::core::{Admitted, AuthRequest, ConnKey, Fetched, Settings, View};
 use crate::broker::{Answer, Asked, Mail, Mailbox, Services};
 use crate::mqtt::codec::ReasonCode;
 
@@ -32,6 +33,7 @@ pub struct NodeServices {
     pub lease: Lease,
     pub metadata: Metadata,
     pub sessions: Sessions,
+    pub handover: Handover,
     pub clock: SharedClock,
     pub domain: String,
     pub control: Handle,
@@ -52,6 +54,7 @@ impl NodeServices {
         lease: Lease,
         metadata: Metadata,
         sessions: Sessions,
+        handover: Handover,
         clock: SharedClock,
         domain: String,
         mailboxes: Vec<Arc<Mailbox>>,
@@ -61,6 +64,7 @@ impl NodeServices {
             lease,
             metadata,
             sessions,
+            handover,
             clock,
             catch_up,
             domain,
@@ -254,8 +258,24 @@ impl Services for NodeServices {
     }
 
     fn fetch(&self, home: Home, asked: Asked, answer: Answer) {
-        let _ = (home, asked);
-        answer(crate::broker::core::Fetched::Unreachable);
+        if self.metadata.view().is_expired(home.life) {
+            return answer(Fetched::Gone);
+        }
+        let handover = self.handover.clone();
+        let Asked { broker, client, session, take } = asked;
+        let asked = SessionAsked { key: ClaimKey { broker, client }, session, take };
+        // One task for each CONNECT that waits for it, with a deadline of its own.
+        self.control.spawn(async move {
+            answer(match handover.fetch(home, &asked).await {
+                Ok(SessionReply::Subscriptions(subscriptions)) => Fetched::Described(subscriptions),
+                Ok(SessionReply::State(state)) => Fetched::State(state),
+                Ok(SessionReply::Gone) => Fetched::Gone,
+                Err(why) => {
+                    tracing::warn!(node = %home.life.node, client = %asked.key.client, %why, "a session was not fetched");
+                    Fetched::Unreachable
+                }
+            });
+        });
     }
 
     fn will_published(&self, token: u64) {
@@ -285,6 +305,23 @@ impl Services for NodeServices {
             Some(forward) => forward.send(worker, peer, runs),
             None => Err((SendError::NotLive, runs)),
         }
+    }
+}
+
+impl KeptSessions for NodeServices {
+    fn asked(&self, worker: WorkerId, asked: SessionAsked) -> BoxFuture<'_, SessionReply> {
+        Box::pin(async move {
+            let Some(mailbox) = self.mailboxes.get(usize::from(worker.0)) else { return SessionReply::Gone };
+            let SessionAsked { key: ClaimKey { broker, client }, session, take } = asked;
+            let (reply, replied) = oneshot::channel();
+            let answer: Answer = Box::new(move |fetched| drop(reply.send(fetched)));
+            mailbox.post(Mail::Asked { asked: Asked { broker, client, session, take }, answer });
+            match replied.await {
+                Ok(Fetched::Described(subscriptions)) => SessionReply::Subscriptions(subscriptions),
+                Ok(Fetched::State(state)) => SessionReply::State(state),
+                Ok(Fetched::Gone | Fetched::Unreachable) | Err(_) => SessionReply::Gone,
+            }
+        })
     }
 }
 

@@ -360,8 +360,10 @@ fn without_number(command: Bytes) -> Bytes {
         Proposal::Claim { key, nonce, clean_start, session_expiry, .. } => {
             Command::Claim { key, by: by(nonce), clean_start, session_expiry }
         }
-        Proposal::Release { key, nonce, epoch } => Command::Release { key, by: by(nonce), epoch },
+        Proposal::Release { key, nonce, epoch, .. } => Command::Release { key, by: by(nonce), epoch },
         Proposal::Abandon { key, nonce } => Command::Abandon { key, by: by(nonce) },
+        // Of sessions and wills, of which there are none here: there never was an unnumbered one.
+        Proposal::Subscribe { .. } | Proposal::Recall { .. } | Proposal::WillPublished { .. } => return command,
     };
     bare.encode()
 }

@@ -3,15 +3,18 @@
 
 mod everywhere;
 mod grpc;
+mod handover;
 mod metadata;
 mod ports;
 mod service;
 
 pub use everywhere::{NotEverywhere, await_everywhere};
 pub use grpc::GrpcControl;
+pub use handover::Handover;
 pub use metadata::NodeMetadata;
 pub use ports::{
-    AppliedPort, ControlClient, ControlError, MetaPort, Notice, NoticeKind, Notices, SharedControl, SharedMeta,
+    AppliedPort, ControlClient, ControlError, KeptSessions, MetaPort, Notice, NoticeKind, Notices, SessionAsked,
+    SessionReply, SharedControl, SharedMeta,
 };
 pub use service::ControlService;
 

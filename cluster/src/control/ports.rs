@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::consensus::{BoxFuture, ProposeError};
-use crate::handle::SessionGrant;
+use crate::handle::{SessionGrant, Subscription};
 use crate::ids::{BrokerId, Epoch, GroupId, LogIndex, NodeId, NodeLife, SessionId, WorkerId};
 use crate::leases::Verdict;
 use crate::sessions::{ClaimKey, Claimant, Refusal};
@@ -92,6 +94,34 @@ pub trait ControlClient: Send + Sync + 'static {
         index: LogIndex,
         within: Duration,
     ) -> BoxFuture<'_, Result<NodeLife, ControlError>>;
+}
+
+/// What is asked of the node that keeps a session's queue (R14).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionAsked {
+    /// The client.
+    pub key: ClaimKey,
+    /// Its session: another one of the client is not meant.
+    pub session: SessionId,
+    /// Whether it is taken, or its subscriptions are asked for.
+    pub take: bool,
+}
+
+/// What that node answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionReply {
+    /// Its subscriptions; it is kept on.
+    Subscriptions(Vec<Subscription>),
+    /// Its state, as the broker encodes it; it is not there any more.
+    State(Bytes),
+    /// It is not there.
+    Gone,
+}
+
+/// The sessions that this node's workers keep.
+pub trait KeptSessions: Send + Sync + 'static {
+    /// Asks `worker`.
+    fn asked(&self, worker: WorkerId, asked: SessionAsked) -> BoxFuture<'_, SessionReply>;
 }
 
 /// Calls to other nodes, shared.

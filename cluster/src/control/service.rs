@@ -7,7 +7,7 @@ use rookery_proto::control::control_server::{Control, ControlServer};
 use tonic::{Request, Response, Status};
 
 use super::grpc::{life_from_wire, life_to_wire, notice_from_wire, verdict_to_wire};
-use super::{AppliedPort, Notices, SharedMeta};
+use super::{AppliedPort, KeptSessions, Notices, SessionReply, SharedMeta, handover};
 use crate::ids::{LogIndex, NodeId};
 use crate::leases::driver::Lease;
 use crate::limits::MAX_GRPC_MESSAGE_BYTES;
@@ -19,12 +19,19 @@ pub struct ControlService {
     sessions: Arc<dyn Notices>,
     meta: SharedMeta,
     applied: Arc<dyn AppliedPort>,
+    kept: Arc<dyn KeptSessions>,
 }
 
 impl ControlService {
     /// The service of this node.
-    pub fn new(lease: Lease, sessions: Arc<dyn Notices>, meta: SharedMeta, applied: Arc<dyn AppliedPort>) -> Self {
-        Self { lease, sessions, meta, applied }
+    pub fn new(
+        lease: Lease,
+        sessions: Arc<dyn Notices>,
+        meta: SharedMeta,
+        applied: Arc<dyn AppliedPort>,
+        kept: Arc<dyn KeptSessions>,
+    ) -> Self {
+        Self { lease, sessions, meta, applied, kept }
     }
 
     /// To be added to the peer server.
@@ -60,6 +67,21 @@ impl Control for ControlService {
         let notices = request.into_inner().notices.into_iter().map(notice_from_wire).collect::<Result<_, _>>()?;
         self.sessions.notices(notices);
         Ok(Response::new(wire::NotifyResponse {}))
+    }
+
+    type FetchSessionStream = handover::Pieces;
+
+    async fn fetch_session(
+        &self,
+        request: Request<wire::FetchSessionRequest>,
+    ) -> Result<Response<Self::FetchSessionStream>, Status> {
+        peer(&request)?;
+        let (home, asked) = handover::asked_from_wire(request.into_inner())?;
+        let reply = match self.lease.life() {
+            Some(life) if life == home.life => self.kept.asked(home.worker, asked).await,
+            _ => SessionReply::Gone,
+        };
+        Ok(Response::new(handover::pieces(reply)))
     }
 
     async fn report_stuck(
@@ -104,8 +126,47 @@ mod tests {
 
     use super::*;
     use crate::claims::testing::{AtOnce, Node, World};
-    use crate::ids::{Incarnation, NodeLife};
+    use crate::consensus::BoxFuture;
+    use crate::control::SessionAsked;
+    use crate::handle::Home;
+    use crate::ids::{BrokerId, Incarnation, NodeLife, SessionId, WorkerId};
+    use crate::sessions::ClaimKey;
     use wire::renew_lease_response::Verdict;
+
+    /// Keeps one session, at its worker 2.
+    struct Nothing;
+
+    impl KeptSessions for Nothing {
+        fn asked(&self, worker: WorkerId, asked: SessionAsked) -> BoxFuture<'_, SessionReply> {
+            let here = worker == WorkerId(2) && asked.session == SessionId(5);
+            let reply = match (here, asked.take) {
+                (false, _) => SessionReply::Gone,
+                (true, false) => SessionReply::Subscriptions(vec![("a/+".into(), 7)]),
+                (true, true) => SessionReply::State(vec![3; 3 << 20].into()),
+            };
+            Box::pin(async move { reply })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_is_given_by_the_life_that_keeps_it() {
+        let world = World::new();
+        let one = Node::start(&world, 1).await;
+        let it = service(&one);
+        let life = one.lease.life().expect("a life");
+        let fetch = async |home: Home, session: u64, take: bool| {
+            let key = ClaimKey { broker: BrokerId(9), client: "c".into() };
+            let asked = SessionAsked { key, session: SessionId(session), take };
+            let request = from(2, handover::asked_to_wire(home, &asked));
+            handover::gather(it.fetch_session(request).await.expect("answers").into_inner()).await
+        };
+        let home = Home { life, worker: WorkerId(2) };
+        assert_eq!(fetch(home, 5, false).await.ok(), Some(SessionReply::Subscriptions(vec![("a/+".into(), 7)])));
+        assert_eq!(fetch(home, 5, true).await.ok(), Some(SessionReply::State(vec![3; 3 << 20].into())));
+        assert_eq!(fetch(home, 6, true).await.ok(), Some(SessionReply::Gone));
+        let earlier = Home { life: NodeLife { incarnation: Incarnation(0), ..life }, ..home };
+        assert_eq!(fetch(earlier, 5, true).await.ok(), Some(SessionReply::Gone));
+    }
 
     fn from<T>(node: u64, message: T) -> Request<T> {
         let mut request = Request::new(message);
@@ -115,7 +176,7 @@ mod tests {
 
     fn service(node: &Node) -> ControlService {
         let sessions = Arc::new(node.sessions.clone());
-        ControlService::new(node.lease.clone(), sessions, node.meta.clone(), Arc::new(AtOnce))
+        ControlService::new(node.lease.clone(), sessions, node.meta.clone(), Arc::new(AtOnce), Arc::new(Nothing))
     }
 
     fn renew(node: u64, incarnation: u64) -> wire::RenewLeaseRequest {

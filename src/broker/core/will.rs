@@ -21,6 +21,10 @@ pub(super) struct PendingWill {
 
 impl Core {
     pub(super) fn on_will(&mut self, now: Moment, token: u64, broker: BrokerId, message: &[u8], out: &mut Vec<Effect>) {
+        // Whoever leads the shard next publishes it (R1).
+        if self.lapsed {
+            return;
+        }
         let publish = match split(message, MAX_PACKET) {
             Ok(Some(frame)) => decode_publish(Version::V5, Sender::Client, frame.first_byte, frame.body(message)).ok(),
             _ => None,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rookery_cluster::consensus::{Applied, ProposeError};
 use rookery_cluster::control::Notice;
-use rookery_cluster::handle::{ClaimEvent, ClaimRefusal, ClaimRequest};
+use rookery_cluster::handle::{ClaimEvent, ClaimRefusal, ClaimRequest, Leave};
 use rookery_cluster::ids::{BrokerId, ClientId, Epoch, GroupId, NodeId, NodeLife, Nonce, Sequence, WorkerId};
 use rookery_cluster::limits::CLAIM_TIMEOUT;
 use rookery_cluster::sessions::{ClaimKey, Claimant, Outbox, Outcome, Proposal, Round, Sending, Ticket};
@@ -69,7 +69,7 @@ impl World {
         let applied = self.node(at.node).shards.entry(group).or_default().view().epoch;
         let heard = self.node(at.node).claims.heard.get(&group).copied().unwrap_or_default().max(applied);
         let heard = if self.cfg.sabotage == Sabotage::TakeFromAnybody { Epoch(u64::MAX) } else { heard };
-        let what = Proposal::Claim { key, nonce: by.nonce, clean_start, session_expiry, heard };
+        let what = Proposal::Claim { key, nonce: by.nonce, clean_start, session_expiry, heard, will: None };
         let ticket = self.put_in(at, by.life, group, what, move |w, outcome| w.claim_answered(at, by, outcome));
         if let Some(pursuit) = self.node(at.node).claims.pursuits.get_mut(&by) {
             pursuit.ticket = ticket;
@@ -82,8 +82,8 @@ impl World {
         pursuit.ticket = None;
         let key = pursuit.key.clone();
         match outcome {
-            Outcome::Granted { epoch, session_present } => {
-                let acts = self.node(at.node).claims.registry.granted(key, by, epoch, session_present);
+            Outcome::Granted { epoch, .. } => {
+                let acts = self.node(at.node).claims.registry.granted(key, by, epoch, None);
                 self.node(at.node).claims.pursuits.remove(&by);
                 self.act(at, acts);
             }
@@ -97,6 +97,9 @@ impl World {
                 self.later(at, ASK_AGAIN, move |w| w.ask_for(at, by));
             }
             Outcome::Outdated { .. } | Outcome::Spent => self.ask_for(at, by),
+            Outcome::GrantedSession { .. } | Outcome::Subscriptions { .. } => {
+                self.broken(format!("node {}: nobody here has a session", at.node));
+            }
             Outcome::Gap { .. } => self.broken(format!("node {}: a gap was not closed", at.node)),
         }
     }
@@ -156,7 +159,7 @@ impl World {
                 Act::Post(worker, event) => self.post_claim(at.node, worker, event),
                 Act::Release(key, by, epoch) => {
                     let group = self.node(at.node).meta.group_of_client(key.broker, &key.client);
-                    let what = Proposal::Release { key, nonce: by.nonce, epoch };
+                    let what = Proposal::Release { key, nonce: by.nonce, epoch, leave: Leave::default() };
                     let released = move |w: &mut World, _| w.node(at.node).claims.registry.released(by, epoch);
                     self.put_in(at, by.life, group, what, released);
                     self.hand_over(at, group);

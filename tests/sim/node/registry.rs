@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rookery_cluster::control::{Notice, NoticeKind};
-use rookery_cluster::handle::{ClaimEvent, ClaimRefusal};
+use rookery_cluster::handle::{ClaimEvent, ClaimRefusal, SessionGrant};
 use rookery_cluster::ids::{Epoch, NodeLife, Nonce, WorkerId};
 use rookery_cluster::sessions::{ClaimKey, Claimant, Refusal};
 
@@ -68,22 +68,20 @@ impl Registry {
             return Vec::new();
         }
         match notice.kind {
-            NoticeKind::Granted { epoch, session_present } => {
-                self.granted(notice.key, notice.to, epoch, session_present)
-            }
+            NoticeKind::Granted { epoch, session } => self.granted(notice.key, notice.to, epoch, session),
+            NoticeKind::Discard { .. } => Vec::new(),
             NoticeKind::Revoked { epoch } => self.revoked(notice.key, notice.to, epoch),
             NoticeKind::Refused(why) => self.refused(notice.to, refusal(why)),
         }
     }
 
-    pub fn granted(&mut self, key: ClaimKey, by: Claimant, epoch: Epoch, session_present: bool) -> Vec<Act> {
+    pub fn granted(&mut self, key: ClaimKey, by: Claimant, epoch: Epoch, session: Option<SessionGrant>) -> Vec<Act> {
         match self.entries.get_mut(&by.nonce).filter(|e| e.by == by) {
             Some(Entry { standing: Standing::Holds(_), .. }) => Vec::new(),
             Some(entry) if matches!(entry.standing, Standing::Asking { gone: false }) => {
                 entry.standing = Standing::Holds(epoch);
                 let ClaimKey { broker, client } = key;
-                let _ = session_present;
-                let event = ClaimEvent::Granted { broker, client, nonce: by.nonce, epoch, session: None };
+                let event = ClaimEvent::Granted { broker, client, nonce: by.nonce, epoch, session };
                 vec![Act::Post(entry.worker, event)]
             }
             _ => {

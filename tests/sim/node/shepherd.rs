@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use rookery_cluster::clock::Moment;
 use rookery_cluster::control::{Notice, NoticeKind};
-use rookery_cluster::ids::{Epoch, GroupId, NodeId, NodeLife};
+use rookery_cluster::ids::{Epoch, GroupId, NodeId, NodeLife, Nonce};
 use rookery_cluster::limits::{CLAIM_RESEND, LEASE};
-use rookery_cluster::sessions::{ClaimKey, Command, Effect, Revocation, ShardView};
+use rookery_cluster::sessions::{ClaimKey, Claimant, Command, Effect, Revocation, ShardView};
 
 use crate::world::{Proc, World};
 
@@ -178,14 +178,17 @@ fn kind(notice: &Notice) -> &'static str {
         NoticeKind::Granted { .. } => "granted",
         NoticeKind::Revoked { .. } => "revoked",
         NoticeKind::Refused(_) => "refused",
+        NoticeKind::Discard { .. } => "discard",
     }
 }
 
 fn notice(effect: Effect) -> Notice {
     match effect {
         Effect::Revoke { key, holder, epoch } => Notice { to: holder, key, kind: NoticeKind::Revoked { epoch } },
-        Effect::Grant { key, to, epoch, session_present } => {
-            Notice { to, key, kind: NoticeKind::Granted { epoch, session_present } }
+        Effect::Grant { key, to, epoch, session } => Notice { to, key, kind: NoticeKind::Granted { epoch, session } },
+        Effect::Discard { key, session, home } => {
+            let to = Claimant { life: home.life, nonce: Nonce(0) };
+            Notice { to, key, kind: NoticeKind::Discard { session, worker: home.worker } }
         }
         Effect::Refuse { key, to, why } => Notice { to, key, kind: NoticeKind::Refused(why) },
     }
