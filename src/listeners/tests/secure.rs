@@ -6,6 +6,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{AlertDescription, HandshakeKind};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio_rustls::client::TlsStream;
 
 use super::*;
@@ -163,7 +164,8 @@ async fn changed_files_are_offered_once_and_a_bad_one_is_an_error_once() {
             }
         }
     };
-    let running = tokio::spawn(reload.run(Duration::from_millis(1), asked.clone(), take));
+    let mut running = JoinSet::new();
+    running.spawn(reload.run(Duration::from_millis(1), asked.clone(), take));
     let counts = || (stats.taken.load(Ordering::Relaxed), stats.refused.load(Ordering::Relaxed));
     let looked = async || {
         let before = source.looks.load(Ordering::Relaxed);
@@ -180,14 +182,13 @@ async fn changed_files_are_offered_once_and_a_bad_one_is_an_error_once() {
         assert_eq!(counts(), expected, "{content:?} once");
     }
     assert_eq!(*taken.lock(), ["second", "second", "x"]);
-    running.abort();
+    running.shutdown().await;
 
     // Asked, it does not wait for the next look.
     let (reload, _) = Reload::begin(source.clone()).unwrap();
     let stats = reload.stats();
-    let running = tokio::spawn(reload.run(Duration::from_secs(3600), asked.clone(), |_: &Pem| Ok::<_, String>(())));
+    running.spawn(reload.run(Duration::from_secs(3600), asked.clone(), |_: &Pem| Ok::<_, String>(())));
     source.write(Some("y"));
     asked.notify_one();
     until(|| stats.taken.load(Ordering::Relaxed) == 1).await;
-    running.abort();
 }
