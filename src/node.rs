@@ -16,6 +16,7 @@ mod admin;
 mod authority;
 mod card;
 mod catch_up;
+mod client_tls;
 mod data_plane;
 mod error;
 mod follow;

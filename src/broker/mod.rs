@@ -8,5 +8,5 @@ pub mod transport;
 pub mod worker;
 
 pub use mailbox::{Answer, Asked, LocalBatch, Mail, Mailbox};
-pub use seats::{Seat, Seats};
+pub use seats::{Counted, Seat, Seats, Source, Tally};
 pub use worker::{Services, Worker, WorkerConfig, WorkerStats};

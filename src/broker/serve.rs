@@ -23,17 +23,28 @@ enum End {
     Closing,
     /// The socket is gone.
     Gone,
+    /// The client broke its transport's rules, and a frame that says so waits.
+    Offended,
 }
 
 /// Serves one connection until it ends.
 pub(super) async fn serve(shared: Rc<Shared>, key: ConnKey, mut incoming: Box<Incoming>) {
     let end = poll_fn(|cx| turn(&shared, key, &mut incoming, cx)).await;
-    if let End::Closing = end {
-        let flush = poll_fn(|cx| write(&shared, key, &mut incoming, cx));
-        // Whatever the outcome, the claim goes back afterwards: the next holder has waited long enough.
-        let _ = tokio::time::timeout(RELEASE_FLUSH, flush).await;
-        shared.flushed(key);
-        let _ = tokio::time::timeout(GOODBYE, goodbye(&shared, &mut incoming)).await;
+    match end {
+        End::Closing => {
+            let flush = poll_fn(|cx| write(&shared, key, &mut incoming, cx));
+            // Whatever the outcome, the claim goes back afterwards: the next holder has waited long enough.
+            let _ = tokio::time::timeout(RELEASE_FLUSH, flush).await;
+            shared.flushed(key);
+            let _ = tokio::time::timeout(GOODBYE, goodbye(&shared, &mut incoming)).await;
+        }
+        End::Offended => {
+            // The session is over; telling the client why holds nobody up.
+            shared.forget(key);
+            let _ = tokio::time::timeout(GOODBYE, dismiss(&shared, &mut incoming)).await;
+            return;
+        }
+        End::Gone => {}
     }
     shared.forget(key);
 }
@@ -42,7 +53,18 @@ pub(super) async fn serve(shared: Rc<Shared>, key: ConnKey, mut incoming: Box<In
 /// unread resets the connection, and with it the DISCONNECT or CONNACK may be lost that says why.
 async fn goodbye(shared: &Shared, incoming: &mut Incoming) -> io::Result<()> {
     poll_fn(|cx| incoming.poll_shutdown(cx)).await?;
-    while !matches!(poll_fn(|cx| incoming.poll_read(cx, &mut shared.buffer.borrow_mut())).await?, Read::End) {}
+    while !matches!(
+        poll_fn(|cx| incoming.poll_read(cx, &mut shared.buffer.borrow_mut())).await?,
+        Read::End | Read::Offence(_)
+    ) {}
+    Ok(())
+}
+
+/// As [`goodbye`], with a client whose frames make no sense any more.
+async fn dismiss(shared: &Shared, incoming: &mut Incoming) -> io::Result<()> {
+    poll_fn(|cx| incoming.poll_shutdown(cx)).await?;
+    poll_fn(|cx| incoming.poll_end(cx)).await?;
+    while !matches!(poll_fn(|cx| incoming.poll_discard(cx, &mut shared.buffer.borrow_mut())).await?, Read::End) {}
     Ok(())
 }
 
@@ -63,6 +85,10 @@ fn turn(shared: &Rc<Shared>, key: ConnKey, incoming: &mut Incoming, cx: &mut Con
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(Read::Filled(n))) => shared.step(Input::Read { conn: key, bytes: &buffer[..n] }),
             Poll::Ready(Ok(Read::Message(bytes))) => shared.step(Input::Read { conn: key, bytes: &bytes }),
+            Poll::Ready(Ok(Read::Offence(offence))) => {
+                *shared.core.borrow_mut().stats.transport_errors.entry(offence.label()).or_default() += 1;
+                return Poll::Ready(End::Offended);
+            }
             Poll::Ready(Ok(Read::End) | Err(_)) => return Poll::Ready(End::Gone),
         }
     }

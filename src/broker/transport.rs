@@ -13,13 +13,18 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use super::Seat;
 use super::core::Outbound;
+use super::{Seat, Source};
 
 /// Slices of one vectored write: enough for a turn's shared payloads, small enough for the stack.
 const SLICES: usize = 32;
+/// WebSocket messages that are not MQTT's (pings) taken in one read: a flood of them costs its own connection's time.
+const ASIDES_PER_READ: u32 = 32;
 
 /// A TCP socket that can change runtimes.
 #[derive(Debug)]
@@ -27,18 +32,24 @@ pub struct Movable {
     socket: Option<TcpStream>,
     parked: Option<std::net::TcpStream>,
     /// Given back with the socket.
-    _seat: Option<Seat>,
+    seat: Option<Seat>,
 }
 
 impl Movable {
     /// A socket of the current runtime.
     pub fn new(socket: TcpStream) -> Self {
-        Self { socket: Some(socket), parked: None, _seat: None }
+        Self { socket: Some(socket), parked: None, seat: None }
     }
 
     /// A socket of the current runtime that occupies `seat` until it is dropped.
     pub fn seated(socket: TcpStream, seat: Seat) -> Self {
-        Self { _seat: Some(seat), ..Self::new(socket) }
+        Self { seat: Some(seat), ..Self::new(socket) }
+    }
+
+    /// Counts its seat as one of `source`; `false` if that has all that it may have. Without a seat nothing counts.
+    #[must_use]
+    pub fn settle(&mut self, source: Source) -> bool {
+        self.seat.as_mut().is_none_or(|seat| seat.settle(source))
     }
 
     /// Takes the socket out of the current runtime.
@@ -110,6 +121,51 @@ pub enum Read {
     Message(Bytes),
     /// The client closed.
     End,
+    /// The client broke the rules of its transport: a close frame that says so waits to be flushed.
+    Offence(Offence),
+}
+
+/// How a client breaks the rules of WebSocket, or MQTT's for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Offence {
+    /// A text message (MQTT-6.0.0-1); close code 1003.
+    Text,
+    /// A frame that is against RFC 6455; close code 1002.
+    Protocol,
+    /// A message larger than the listener's bound; close code 1009.
+    TooLarge,
+}
+
+impl Offence {
+    /// The label of the counter.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Protocol => "protocol",
+            Self::TooLarge => "too_large",
+        }
+    }
+
+    fn frame(self) -> CloseFrame {
+        let (code, reason) = match self {
+            Self::Text => (CloseCode::Unsupported, "mqtt is sent in binary messages"),
+            Self::Protocol => (CloseCode::Protocol, ""),
+            Self::TooLarge => (CloseCode::Size, ""),
+        };
+        CloseFrame { code, reason: reason.into() }
+    }
+
+    /// What `error` says of the client; `None` if it is none of its doing, or it just went away.
+    fn of(error: &tungstenite::Error) -> Option<Self> {
+        match error {
+            // Text that is no text is text all the same.
+            tungstenite::Error::Utf8(_) => Some(Self::Text),
+            tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
+            tungstenite::Error::Protocol(_) => Some(Self::Protocol),
+            tungstenite::Error::Capacity(_) => Some(Self::TooLarge),
+            _ => None,
+        }
+    }
 }
 
 impl Incoming {
@@ -155,6 +211,16 @@ impl Incoming {
         }
     }
 
+    /// Takes whatever bytes still come, in the transport's stead; `End` when the client closed its socket.
+    pub fn poll_discard(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<Read>> {
+        poll_bytes(Pin::new(self.movable()), cx, buf)
+    }
+
+    /// Tells the client's socket that nothing more comes.
+    pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.movable()).poll_shutdown(cx)
+    }
+
     /// Says goodbye in the transport's own way.
     pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
@@ -192,22 +258,23 @@ fn poll_message<T>(mut ws: Pin<&mut WebSocketStream<T>>, cx: &mut Context<'_>) -
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    loop {
-        let read = match ready!(ws.as_mut().poll_next(cx)) {
-            None | Some(Ok(Message::Close(_))) => Read::End,
-            Some(Ok(Message::Binary(bytes))) => Read::Message(bytes),
-            // A ping is answered by the library; MQTT-6.0.0-1 allows no text.
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
-            Some(Ok(Message::Text(_) | Message::Frame(_))) => {
-                return Poll::Ready(Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "a websocket message that is not binary",
-                )));
-            }
-            Some(Err(error)) => return Poll::Ready(Err(to_io(error))),
+    for _ in 0..ASIDES_PER_READ {
+        let offence = match ready!(ws.as_mut().poll_next(cx)) {
+            None => return Poll::Ready(Ok(Read::End)),
+            Some(Ok(Message::Binary(bytes))) => return Poll::Ready(Ok(Read::Message(bytes))),
+            // The library answers pings, and a close: that answer leaves with the next look.
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_))) => continue,
+            Some(Ok(Message::Text(_))) => Offence::Text,
+            Some(Err(error)) => match Offence::of(&error) {
+                Some(offence) => offence,
+                None => return Poll::Ready(Err(to_io(error))),
+            },
         };
-        return Poll::Ready(Ok(read));
+        ws.start_send(Message::Close(Some(offence.frame()))).map_err(to_io)?;
+        return Poll::Ready(Ok(Read::Offence(offence)));
     }
+    cx.waker().wake_by_ref();
+    Poll::Pending
 }
 
 fn poll_send<T>(mut ws: Pin<&mut WebSocketStream<T>>, cx: &mut Context<'_>, out: &mut Outbound) -> Poll<io::Result<()>>

@@ -83,24 +83,32 @@ pub const FIELDS: &[Field] = &[
     },
     Field {
         key: "listeners.mqtt",
-        kind: Kind::Listener,
+        kind: Kind::Listeners,
         default: "off",
         doc: "MQTT over plain TCP. Tokens travel readable: for loopback and private networks. The customary port \
-              is 1883.",
+              is 1883. Here and below: `[::]` is every address of the machine, IPv4 too; of several addresses, the \
+              first is what the node tells the others.",
     },
-    Field { key: "listeners.mqtts", kind: Kind::Listener, default: "0.0.0.0:8883", doc: "MQTT over TLS 1.2 or 1.3." },
+    Field {
+        key: "listeners.mqtts",
+        kind: Kind::Listeners,
+        default: "0.0.0.0:8883",
+        doc: "MQTT over TLS 1.2 or 1.3. A client that names protocols (ALPN) must name `mqtt`; one that names none is \
+              welcome.",
+    },
     Field {
         key: "listeners.ws",
-        kind: Kind::Listener,
+        kind: Kind::Listeners,
         default: "off",
         doc: "MQTT over WebSocket without TLS, at the path `/mqtt` or `/`. As `listeners.mqtt`, or behind a \
               proxy that ends TLS. The customary port is 8083.",
     },
     Field {
         key: "listeners.wss",
-        kind: Kind::Listener,
+        kind: Kind::Listeners,
         default: "0.0.0.0:8884",
-        doc: "MQTT over WebSocket over TLS. Browsers reach port 443 most easily.",
+        doc: "MQTT over WebSocket over TLS. Browsers reach port 443 most easily: `[\"0.0.0.0:8884\", \
+              \"0.0.0.0:443\"]`. A client that names protocols (ALPN) must name `http/1.1`.",
     },
     Field {
         key: "listeners.tls_cert",
@@ -108,13 +116,30 @@ pub const FIELDS: &[Field] = &[
         default: "",
         doc: "PEM file with the certificate chain that clients are shown, the leaf first. Must cover \
               `*.NAMESPACE.domain` for each namespace in use. Empty: a certificate signed by the cluster's own \
-              authority. Set together with `listeners.tls_key`.",
+              authority. Set together with `listeners.tls_key`. Both files are looked at every few seconds, and at \
+              once on SIGHUP: changed ones are taken into use without a restart, open connections stay, and tickets \
+              of earlier TLS sessions end. Ones that are no good are logged as an error, and the old ones stay.",
     },
     Field {
         key: "listeners.tls_key",
         kind: Kind::Path,
         default: "",
         doc: "PEM file with the private key of `listeners.tls_cert`.",
+    },
+    Field {
+        key: "listeners.proxy",
+        kind: Kind::Listeners,
+        default: "off",
+        doc: "Which of the addresses above are reached through a proxy that speaks the PROXY protocol, version 2: each \
+              connection there must begin with its header, and the address in it is the client's in logs and limits. \
+              Version 1 is refused. The connections of other addresses are taken as they are.",
+    },
+    Field {
+        key: "listeners.proxy_from",
+        kind: Kind::Networks,
+        default: "",
+        doc: "The networks that the proxies of `listeners.proxy` connect from; whoever else connects there is closed at \
+              once, for the header can claim any address. Needed with it.",
     },
     Field {
         key: "api.grpc",
@@ -142,6 +167,14 @@ pub const FIELDS: &[Field] = &[
         default: "100000",
         doc: "Client connections of this node; more are closed at once and counted. Each needs a file descriptor: \
               raise the process's limit (`LimitNOFILE`) with it.",
+    },
+    Field {
+        key: "limits.connections_per_address",
+        kind: Kind::Integer { min: 1, max: 10_000_000, unit: "connections" },
+        default: "20000",
+        doc: "Of these, what one source address may have, so that it cannot take all; more are closed at once and \
+              counted. IPv6 addresses count by their /64. Behind a proxy that speaks the PROXY protocol it is the \
+              client's address that counts, behind any other one the proxy's: set it as `limits.connections` then.",
     },
     Field {
         key: "log.level",

@@ -1,6 +1,12 @@
 //! One row of the table of settings, and what its value may be.
 
 use std::net::SocketAddr;
+use std::str::FromStr;
+
+use super::network::Network;
+
+/// Values of one list.
+pub const MAX_LISTED: usize = 32;
 
 /// A section of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +52,10 @@ pub enum Kind {
     Address,
     /// `IP:port`, or `off`.
     Listener,
+    /// Any number of `IP:port`, at most [`MAX_LISTED`], with commas between them; none is `off`.
+    Listeners,
+    /// Any number of [`Network`]s, at most [`MAX_LISTED`], with commas between them; none is the empty text.
+    Networks,
     /// `host:port`, or empty.
     Endpoint,
     /// One of these words.
@@ -81,6 +91,8 @@ impl Field {
             Kind::Integer { min, max, .. } => text.parse().is_ok_and(|n: u64| (min..=max).contains(&n)),
             Kind::Address => text.parse::<SocketAddr>().is_ok(),
             Kind::Listener => text == "off" || text.parse::<SocketAddr>().is_ok(),
+            Kind::Listeners => text == "off" || is_list::<SocketAddr>(text),
+            Kind::Networks => text.is_empty() || is_list::<Network>(text),
             Kind::Endpoint => text.is_empty() || is_endpoint(text),
             Kind::Choice(words) => words.contains(&text),
         };
@@ -88,7 +100,21 @@ impl Field {
     }
 }
 
+/// The values of a list.
+pub(super) fn listed(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim)
+}
+
+fn is_list<T: FromStr>(text: &str) -> bool {
+    listed(text).count() <= MAX_LISTED && listed(text).all(|value| value.parse::<T>().is_ok())
+}
+
 impl Kind {
+    /// Whether the value in a file may be a list.
+    pub fn is_list(&self) -> bool {
+        matches!(self, Kind::Listeners | Kind::Networks)
+    }
+
     /// What a value is, for the reference and for errors.
     pub fn describe(&self) -> String {
         match self {
@@ -98,6 +124,13 @@ impl Kind {
             Kind::Integer { min, max, unit } => format!("a number of {unit} from {min} to {max}"),
             Kind::Address => "an address such as 127.0.0.1:7947 or [::]:7947".into(),
             Kind::Listener => "an address such as 0.0.0.0:8883 or [::]:8883, or \"off\"".into(),
+            Kind::Listeners => format!(
+                "up to {MAX_LISTED} addresses such as 0.0.0.0:8883 or [::]:8883 (a list, or with commas between them), or \
+                 \"off\""
+            ),
+            Kind::Networks => {
+                format!("up to {MAX_LISTED} networks such as 10.0.0.0/8 or 2001:db8::/32 (a list, or with commas)")
+            }
             Kind::Endpoint => "a host and port such as node1.example.com:7946".into(),
             Kind::Choice(words) => format!("one of {}", words.join(", ")),
         }

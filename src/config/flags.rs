@@ -37,6 +37,8 @@ impl Args for Flags {
                 Kind::Integer { .. } => "NUMBER",
                 Kind::Address => "ADDRESS",
                 Kind::Listener => "ADDRESS|off",
+                Kind::Listeners => "ADDRESS,...|off",
+                Kind::Networks => "NETWORK,...",
                 Kind::Endpoint => "HOST:PORT",
                 Kind::Choice(_) => "WORD",
             };

@@ -8,10 +8,15 @@ use super::values::Values;
 pub struct LimitsConfig {
     /// `limits.connections`: of clients, on this node.
     pub connections: usize,
+    /// `limits.connections_per_address`: of these, of one source address (IPv6: of one /64).
+    pub connections_per_address: usize,
 }
 
 impl LimitsConfig {
     pub(super) fn from_values(values: &Values) -> Result<Self, ConfigError> {
-        Ok(Self { connections: values.integer("limits.connections")? as usize })
+        Ok(Self {
+            connections: values.integer("limits.connections")? as usize,
+            connections_per_address: values.integer("limits.connections_per_address")? as usize,
+        })
     }
 }

@@ -4,21 +4,26 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::error::ConfigError;
+use super::network::Network;
 use super::values::Values;
 
-/// Where MQTT clients connect; `None` is off.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where MQTT clients connect; no address is off.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListenersConfig {
     /// `listeners.mqtt`.
-    pub mqtt: Option<SocketAddr>,
+    pub mqtt: Vec<SocketAddr>,
     /// `listeners.mqtts`.
-    pub mqtts: Option<SocketAddr>,
+    pub mqtts: Vec<SocketAddr>,
     /// `listeners.ws`.
-    pub ws: Option<SocketAddr>,
+    pub ws: Vec<SocketAddr>,
     /// `listeners.wss`.
-    pub wss: Option<SocketAddr>,
+    pub wss: Vec<SocketAddr>,
     /// `listeners.tls_cert` and `listeners.tls_key`; `None`: a certificate of the cluster's authority.
     pub tls: Option<TlsFiles>,
+    /// `listeners.proxy`: those of the addresses above where connections begin with a PROXY header.
+    pub proxy: Vec<SocketAddr>,
+    /// `listeners.proxy_from`: who may connect there.
+    pub proxy_from: Vec<Network>,
 }
 
 /// A certificate chain and its key, PEM.
@@ -42,12 +47,37 @@ impl ListenersConfig {
                 return Err(values.refuse("listeners.tls_key", "needs listeners.tls_cert as well".into()));
             }
         };
-        Ok(Self {
-            mqtt: values.listener("listeners.mqtt")?,
-            mqtts: values.listener("listeners.mqtts")?,
-            ws: values.listener("listeners.ws")?,
-            wss: values.listener("listeners.wss")?,
+        let config = Self {
+            mqtt: values.listeners("listeners.mqtt")?,
+            mqtts: values.listeners("listeners.mqtts")?,
+            ws: values.listeners("listeners.ws")?,
+            wss: values.listeners("listeners.wss")?,
             tls,
-        })
+            proxy: values.listeners("listeners.proxy")?,
+            proxy_from: values.networks("listeners.proxy_from")?,
+        };
+        config.check_proxy(values)?;
+        Ok(config)
+    }
+
+    /// The kinds of listeners, each with the setting that opens it.
+    pub fn all(&self) -> [(&'static str, &[SocketAddr]); 4] {
+        [
+            ("listeners.mqtt", &self.mqtt),
+            ("listeners.mqtts", &self.mqtts),
+            ("listeners.ws", &self.ws),
+            ("listeners.wss", &self.wss),
+        ]
+    }
+
+    fn check_proxy(&self, values: &Values) -> Result<(), ConfigError> {
+        let listens = |at: &SocketAddr| self.all().iter().any(|(_, all)| all.contains(at));
+        if let Some(at) = self.proxy.iter().find(|at| !listens(at)) {
+            return Err(values.refuse("listeners.proxy", format!("no listener has the address {at}")));
+        }
+        if !self.proxy.is_empty() && self.proxy_from.is_empty() {
+            return Err(values.refuse("listeners.proxy", "needs listeners.proxy_from as well".into()));
+        }
+        Ok(())
     }
 }

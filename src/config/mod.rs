@@ -14,6 +14,7 @@ mod flags;
 mod limits;
 mod listeners;
 mod log;
+mod network;
 mod node;
 mod reference;
 mod source;
@@ -29,11 +30,12 @@ pub use api::{ApiConfig, ApiTls};
 pub use cluster::ClusterConfig;
 pub use defaults::{FIELDS, SECTIONS};
 pub use error::ConfigError;
-pub use field::{Field, Kind, Section};
+pub use field::{Field, Kind, MAX_LISTED, Section};
 pub use flags::Flags;
 pub use limits::LimitsConfig;
 pub use listeners::{ListenersConfig, TlsFiles};
 pub use log::{LogConfig, LogFormat};
+pub use network::Network;
 pub use node::NodeConfig;
 pub use reference::reference;
 pub use source::{Source, nearest};
@@ -93,18 +95,13 @@ impl Config {
 
     /// No two TCP listeners may have the same address (port 0, "any free one", aside).
     fn check_ports(&self, values: &Values) -> Result<(), ConfigError> {
-        let all = [
-            ("listeners.mqtt", self.listeners.mqtt),
-            ("listeners.mqtts", self.listeners.mqtts),
-            ("listeners.ws", self.listeners.ws),
-            ("listeners.wss", self.listeners.wss),
-            ("cluster.listen", Some(self.cluster.listen)),
-            ("api.grpc", Some(self.api.grpc)),
-            ("api.http", self.api.http),
-        ];
-        for (at, (key, address)) in all.iter().enumerate() {
-            for (other, taken) in &all[..at] {
-                let (Some(a), Some(b)) = (address, taken) else { continue };
+        let listeners = self.listeners.all().into_iter().flat_map(|(key, all)| all.iter().map(move |at| (key, *at)));
+        let all: Vec<_> = listeners
+            .chain([("cluster.listen", self.cluster.listen), ("api.grpc", self.api.grpc)])
+            .chain(self.api.http.map(|at| ("api.http", at)))
+            .collect();
+        for (at, (key, a)) in all.iter().enumerate() {
+            for (other, b) in &all[..at] {
                 let same_host = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
                 if a.port() != 0 && a.port() == b.port() && same_host {
                     return Err(values.refuse(key, format!("port {} is taken by {other} ({b})", a.port())));

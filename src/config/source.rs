@@ -94,15 +94,24 @@ fn find(key: &str, at: &Source) -> Result<&'static Field, ConfigError> {
     })
 }
 
-/// The value as the environment would have it; numbers must be numbers in TOML, everything else text.
+/// The value as the environment would have it; numbers must be numbers in TOML, lists may be lists of texts, and
+/// everything else is text.
 fn toml_text(field: &Field, value: &Spanned<DeValue<'_>>, at: &Source) -> Result<String, ConfigError> {
     match (value.get_ref(), field.kind) {
         (DeValue::Integer(number), Kind::Integer { .. }) => Ok(number.as_str().replace('_', "")),
         (DeValue::String(text), kind) if !matches!(kind, Kind::Integer { .. }) => Ok(text.to_string()),
+        (DeValue::Array(values), kind) if kind.is_list() && values.iter().all(|v| v.get_ref().is_str()) => {
+            let texts: Vec<&str> = values.iter().filter_map(|value| value.get_ref().as_str()).collect();
+            let none = if kind == Kind::Listeners { "off" } else { "" };
+            Ok(if texts.is_empty() { none.to_owned() } else { texts.join(", ") })
+        }
         (other, kind) => Err(ConfigError::Invalid {
             at: at.clone(),
             key: field.key,
-            problem: format!("expected {}, found a {}", kind.describe(), other.type_str()),
+            problem: {
+                let (found, article) = (other.type_str(), if other.is_array() { "an" } else { "a" });
+                format!("expected {}, found {article} {found}", kind.describe())
+            },
         }),
     }
 }

@@ -15,8 +15,8 @@ fn load(toml: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
 #[test]
 fn defaults_are_valid() {
     let config = load("", &[]).unwrap();
-    assert_eq!(config.listeners.mqtt, None);
-    assert_eq!(config.listeners.mqtts, Some("0.0.0.0:8883".parse().unwrap()));
+    assert_eq!(config.listeners.mqtt, []);
+    assert_eq!(config.listeners.mqtts, ["0.0.0.0:8883".parse().unwrap()]);
     assert!(config.node.workers >= 1);
     assert!(!config.node.name.is_empty());
     for field in FIELDS {
@@ -36,7 +36,7 @@ fn default_shards_are_those_of_the_bounds() {
 fn environment_overrides_the_file() {
     let file = "[node]\nname = \"a\"\nworkers = 3\n[listeners]\nmqtts = \"off\"\n";
     let config = load(file, &[("ROOKERY_NODE_NAME", "b"), ("ROOKERY_API_TOKEN", "x"), ("PATH", "/bin")]).unwrap();
-    assert_eq!((config.node.name.as_str(), config.node.workers, config.listeners.mqtts), ("b", 3, None));
+    assert_eq!((config.node.name.as_str(), config.node.workers, config.listeners.mqtts), ("b", 3, vec![]));
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn flags_override_everything() {
         Flags::from_arg_matches(&command.get_matches_from(["t", "--listeners-mqtt", "127.0.0.1:1883"])).unwrap();
     let env = [(OsString::from("ROOKERY_LISTENERS_MQTT"), OsString::from("off"))];
     let config = Config::load(None, env, &flags).unwrap();
-    assert_eq!(config.listeners.mqtt, Some("127.0.0.1:1883".parse().unwrap()));
+    assert_eq!(config.listeners.mqtt, ["127.0.0.1:1883".parse().unwrap()]);
 }
 
 #[test]
@@ -73,6 +73,29 @@ fn refusals_are_one_line_that_names_the_key() {
             "[listeners]\nwss = \"127.0.0.1:8883\"",
             &[],
             "r.toml:2: listeners.wss: port 8883 is taken by listeners.mqtts (0.0.0.0:8883)",
+        ),
+        (
+            "[listeners]\nmqtts = [\"0.0.0.0:1\", \"[::]:1\"]",
+            &[],
+            "r.toml:2: listeners.mqtts: port 1 is taken by listeners.mqtts (0.0.0.0:1)",
+        ),
+        (
+            "[listeners]\nproxy = [\"0.0.0.0:1\"]\nproxy_from = \"::1\"",
+            &[],
+            "r.toml:2: listeners.proxy: no listener has the address 0.0.0.0:1",
+        ),
+        ("[listeners]\nproxy = \"0.0.0.0:8883\"", &[], "r.toml:2: listeners.proxy: needs listeners.proxy_from as well"),
+        (
+            "[listeners]\nproxy_from = [\"10.0.0.0/40\"]",
+            &[],
+            "r.toml:2: listeners.proxy_from: \"10.0.0.0/40\" is not up to 32 networks such as 10.0.0.0/8 or \
+             2001:db8::/32 (a list, or with commas)",
+        ),
+        (
+            "[listeners]\nmqtts = [1]",
+            &[],
+            "r.toml:2: listeners.mqtts: expected up to 32 addresses such as 0.0.0.0:8883 or [::]:8883 (a list, or with \
+             commas between them), or \"off\", found an array",
         ),
         (
             "",
@@ -104,4 +127,18 @@ fn a_wildcard_address_is_not_advertised() {
     let address: std::net::SocketAddr = config.cluster.advertised(config.cluster.listen).parse().unwrap();
     assert!(!address.ip().is_unspecified());
     assert_eq!(address.port(), 7946);
+}
+
+#[test]
+fn a_listener_may_have_several_addresses() {
+    let file = "[listeners]\nmqtt = []\nmqtts = [\"0.0.0.0:8883\", \"[::1]:443\"]\nproxy = [\"[::1]:443\"]\n\
+                proxy_from = [\"10.0.0.0/8\", \"::1\"]";
+    let config = load(file, &[("ROOKERY_LISTENERS_WSS", "127.0.0.1:1,127.0.0.1:2")]).unwrap().listeners;
+    let text = |all: &[std::net::SocketAddr]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(text(&config.mqtts), ["0.0.0.0:8883", "[::1]:443"]);
+    assert_eq!(text(&config.wss), ["127.0.0.1:1", "127.0.0.1:2"]);
+    assert_eq!((text(&config.proxy), config.mqtt), (vec!["[::1]:443".to_owned()], vec![]));
+    assert_eq!(config.proxy_from.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.0/8", "::1/128"]);
+    let many = vec!["\"127.0.0.1:0\""; MAX_LISTED + 1].join(",");
+    assert!(load(&format!("[listeners]\nws = [{many}]"), &[]).is_err());
 }

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use super::defaults::FIELDS;
 use super::error::ConfigError;
-use super::field::Field;
+use super::field::{Field, listed};
+use super::network::Network;
 use super::source::Source;
 
 /// A value for every field of the table.
@@ -50,6 +52,21 @@ impl Values {
 
     pub(super) fn address(&self, key: &'static str) -> Result<SocketAddr, ConfigError> {
         self.text(key).parse().map_err(|_| self.refuse(key, "not an address".into()))
+    }
+
+    /// Of [`Kind::Listeners`](super::Kind::Listeners).
+    pub(super) fn listeners(&self, key: &'static str) -> Result<Vec<SocketAddr>, ConfigError> {
+        if self.text(key) == "off" { Ok(Vec::new()) } else { self.list(key) }
+    }
+
+    /// Of [`Kind::Networks`](super::Kind::Networks).
+    pub(super) fn networks(&self, key: &'static str) -> Result<Vec<Network>, ConfigError> {
+        if self.text(key).is_empty() { Ok(Vec::new()) } else { self.list(key) }
+    }
+
+    fn list<T: FromStr>(&self, key: &'static str) -> Result<Vec<T>, ConfigError> {
+        let values = listed(self.text(key)).map(|value| value.parse().map_err(|_| value));
+        values.collect::<Result<_, _>>().map_err(|value| self.refuse(key, format!("{value:?} is none")))
     }
 
     pub(super) fn listener(&self, key: &'static str) -> Result<Option<SocketAddr>, ConfigError> {

@@ -145,7 +145,7 @@ impl Nodes {
                 {
                     return Err(fails(format!("ended with {status}")));
                 }
-                if is_open(config.listeners.mqtt).await && is_open(Some(config.api.grpc)).await {
+                if is_open(config.listeners.mqtt.first().copied()).await && is_open(Some(config.api.grpc)).await {
                     return Ok(());
                 }
                 sleep(LOOK_EVERY).await;
@@ -223,10 +223,10 @@ fn describe_node(id: u64, pid: u32, config: &Config) -> DevNode {
     DevNode {
         id,
         pid,
-        mqtt: text(config.listeners.mqtt),
-        mqtts: text(config.listeners.mqtts),
-        ws: text(config.listeners.ws),
-        wss: text(config.listeners.wss),
+        mqtt: text(config.listeners.mqtt.first().copied()),
+        mqtts: text(config.listeners.mqtts.first().copied()),
+        ws: text(config.listeners.ws.first().copied()),
+        wss: text(config.listeners.wss.first().copied()),
         grpc: config.api.grpc.to_string(),
         http: text(config.api.http),
     }

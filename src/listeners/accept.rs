@@ -10,13 +10,16 @@ use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
 
+use super::budget::Budget;
 use super::handshake::{Arrived, shake};
-use super::{Bounds, Failure, ListenerStats, setting};
+use super::proxy::read_header;
+use super::tls::ClientTls;
+use super::{Bounds, Failure, ListenerStats, Refusal, setting};
 use crate::broker::core::Transport;
-use crate::broker::transport::{Incoming, Movable};
-use crate::broker::{Mail, Mailbox, Seats};
+use crate::broker::transport::Movable;
+use crate::broker::{Counted, Mail, Mailbox, Seats, Source, Tally};
+use crate::config::Network;
 
 /// How long accepting rests after an error: file descriptors come back when connections end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -25,9 +28,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(super) struct Door {
     pub transport: Transport,
     pub socket: TcpListener,
-    pub tls: Option<TlsAcceptor>,
+    pub tls: Option<Arc<ClientTls>>,
+    /// Where proxies connect from that say whose connections they pass on; `None`: whoever connects is the client.
+    pub proxies: Option<Arc<[Network]>>,
     pub bounds: Bounds,
     pub seats: Arc<Seats>,
+    /// Handshakes in progress at all listeners.
+    pub handshakes: Arc<Tally>,
     pub mailboxes: Arc<[Arc<Mailbox>]>,
     pub stats: Arc<Mutex<ListenerStats>>,
 }
@@ -37,12 +44,37 @@ struct Guest {
     socket: Movable,
     from: SocketAddr,
     worker: usize,
+    /// Its place among the handshakes of its source; none before a proxy has said whose it is.
+    _greeted: Option<Counted>,
+}
+
+/// Why a connection does not get to a worker.
+enum Lost {
+    Refused(Refusal),
+    Failed(Failure),
+}
+
+impl From<Refusal> for Lost {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Failure> for Lost {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
 }
 
 impl Door {
-    /// Accepts until it is aborted. All handshakes of the listener are polled by this one task: a flood of them
-    /// queues behind itself, and takes its turn with the rest of the control plane like one (R18).
+    /// Accepts until it is aborted. All handshakes of the listener are polled by this one task, so many steps a turn:
+    /// a flood of them queues behind itself, and takes its turn with the rest of the control plane like one (R18).
     pub async fn run(self) {
+        let budget = Budget::new();
+        budget.per_turn(self.accept(&budget)).await;
+    }
+
+    async fn accept(&self, budget: &Budget) {
         let mut handshakes = FuturesUnordered::new();
         let mut paused = false;
         let pause = sleep(ACCEPT_PAUSE);
@@ -51,7 +83,9 @@ impl Door {
             tokio::select! {
                 accepted = self.socket.accept(), if !paused && handshakes.len() < self.bounds.handshakes => {
                     match accepted {
-                        Ok((socket, from)) => handshakes.extend(self.welcome(socket, from).map(|g| self.receive(g))),
+                        Ok((socket, from)) => {
+                            handshakes.extend(self.welcome(socket, from).map(|g| budget.meter(self.receive(g))));
+                        }
                         Err(error) => {
                             paused = self.accept_failed(&error);
                             pause.set(sleep(ACCEPT_PAUSE));
@@ -67,45 +101,99 @@ impl Door {
     /// Gives a new connection its seat; one with a handshake ahead of it is returned.
     fn welcome(&self, socket: TcpStream, from: SocketAddr) -> Option<Guest> {
         self.stats.lock().accepted += 1;
-        let Some(seat) = self.seats.take() else {
-            self.stats.lock().refused_by_cap += 1;
-            return None;
-        };
-        // Of a socket that is gone already, the next read tells.
-        let _ = socket.set_nodelay(true);
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-        let guest = Guest { worker: seat.worker(), socket: Movable::seated(socket, seat), from };
-        if self.transport != Transport::Tcp {
+        let guest = match self.admit(socket, from) {
+            Ok(guest) => guest,
+            Err(lost) => {
+                self.count(&lost, from);
+                return None;
+            }
+        };
+        if self.transport != Transport::Tcp || self.proxies.is_some() {
             return Some(guest);
         }
-        let arrived = Arrived { incoming: Incoming::Tcp(guest.socket), server_name: None };
-        self.hand_over(arrived, guest.from, guest.worker);
+        self.hand_over(Arrived::tcp(guest.socket), guest.from, guest.worker);
         None
+    }
+
+    fn admit(&self, socket: TcpStream, from: SocketAddr) -> Result<Guest, Lost> {
+        if self.proxies.as_ref().is_some_and(|known| !known.iter().any(|network| network.contains(from.ip()))) {
+            return Err(Refusal::ProxySource.into());
+        }
+        let seat = self.seats.take().ok_or(Refusal::Connections)?;
+        // Of a socket that is gone already, the next read tells.
+        let _ = socket.set_nodelay(true);
+        let worker = seat.worker();
+        let guest = Guest { worker, socket: Movable::seated(socket, seat), from, _greeted: None };
+        if self.proxies.is_some() { Ok(guest) } else { self.settle(guest) }
+    }
+
+    /// Counts the connection where its client is.
+    fn settle(&self, guest: Guest) -> Result<Guest, Lost> {
+        let Guest { mut socket, from, worker, .. } = guest;
+        let source = Source::of(from.ip());
+        if !socket.settle(source) {
+            return Err(Refusal::Address.into());
+        }
+        // Where nothing is to be shaken, nothing is in progress.
+        let greeted = match self.transport {
+            Transport::Tcp => None,
+            _ => Some(self.handshakes.count(source).ok_or(Refusal::Handshakes)?),
+        };
+        Ok(Guest { socket, from, worker, _greeted: greeted })
     }
 
     /// Shakes hands and hands over.
     async fn receive(&self, guest: Guest) {
-        let Guest { socket, from, worker } = guest;
-        let shaken = timeout(self.bounds.deadline, shake(self.transport, socket, self.tls.as_ref())).await;
-        match shaken.unwrap_or(Err(Failure::Timeout)) {
-            Ok(arrived) => self.hand_over(arrived, from, worker),
-            Err(failure) => self.count(failure, from),
+        let mut from = guest.from;
+        let shaken = timeout(self.bounds.deadline, self.greet(guest, &mut from)).await;
+        match shaken.unwrap_or(Err(Failure::Timeout.into())) {
+            Ok((arrived, worker)) => self.hand_over(arrived, from, worker),
+            Err(lost) => self.count(&lost, from),
         }
     }
 
-    fn hand_over(&self, arrived: Arrived, from: SocketAddr, worker: usize) {
-        let Arrived { mut incoming, server_name } = arrived;
-        if incoming.park().is_err() {
-            return self.count(Failure::Gone, from);
+    /// Returns what arrived for which worker. `from` becomes what a proxy says it is.
+    async fn greet(&self, mut guest: Guest, from: &mut SocketAddr) -> Result<(Arrived, usize), Lost> {
+        if self.proxies.is_some() {
+            if let Some(client) = read_header(&mut guest.socket).await? {
+                guest.from = client;
+                *from = client;
+            }
+            guest = self.settle(guest)?;
         }
-        self.stats.lock().handed_over += 1;
+        let Guest { socket, worker, _greeted, .. } = guest;
+        let tls = self.tls.as_ref().map(|tls| tls.acceptor(self.transport));
+        Ok((shake(self.transport, socket, tls).await?, worker))
+    }
+
+    fn hand_over(&self, arrived: Arrived, from: SocketAddr, worker: usize) {
+        let Arrived { mut incoming, server_name, resumed } = arrived;
+        if incoming.park().is_err() {
+            return self.count(&Failure::Gone.into(), from);
+        }
+        {
+            let mut stats = self.stats.lock();
+            stats.handed_over += 1;
+            stats.resumed += u64::from(resumed);
+        }
         let (incoming, transport) = (Box::new(incoming), self.transport);
         self.mailboxes[worker].post(Mail::Adopt { incoming, from, server_name, transport });
     }
 
-    fn count(&self, failure: Failure, from: SocketAddr) {
-        tracing::debug!(listener = setting(self.transport), %from, reason = failure.label(), "handshake failed");
-        *self.stats.lock().handshake_failures.entry(failure).or_default() += 1;
+    fn count(&self, lost: &Lost, from: SocketAddr) {
+        let listener = setting(self.transport);
+        let mut stats = self.stats.lock();
+        match lost {
+            Lost::Refused(refusal) => {
+                tracing::debug!(listener, %from, reason = refusal.label(), "connection refused");
+                *stats.refused.entry(*refusal).or_default() += 1;
+            }
+            Lost::Failed(failure) => {
+                tracing::debug!(listener, %from, reason = failure.label(), "handshake failed");
+                *stats.handshake_failures.entry(*failure).or_default() += 1;
+            }
+        }
     }
 
     /// Whether accepting shall rest.

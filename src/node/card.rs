@@ -20,10 +20,10 @@ pub fn addresses(config: &Config) -> Addresses {
     let at = |listener: Option<SocketAddr>| listener.map(|at| client_address(&peer, at)).unwrap_or_default();
     Addresses {
         swim: peer.clone(),
-        mqtt: at(config.listeners.mqtt),
-        mqtts: at(config.listeners.mqtts),
-        ws: at(config.listeners.ws),
-        wss: at(config.listeners.wss),
+        mqtt: at(config.listeners.mqtt.first().copied()),
+        mqtts: at(config.listeners.mqtts.first().copied()),
+        ws: at(config.listeners.ws.first().copied()),
+        wss: at(config.listeners.wss.first().copied()),
         grpc: at(Some(config.api.grpc)),
         http: at(config.api.http),
         peer,

@@ -11,6 +11,8 @@ use rookery_cluster::leases::driver::Lease;
 use super::admin::Admin;
 use crate::api::ClusterView;
 use crate::broker::WorkerStats;
+use crate::listeners::reload::ReloadStats;
+use crate::listeners::{Counters, ListenerStats};
 use crate::telemetry::{Health, Page};
 
 /// Where metrics come from.
@@ -26,6 +28,8 @@ pub struct NodeHealth {
 pub struct LifeStats {
     pub workers: Vec<WorkerStats>,
     pub forward: Forward,
+    pub listeners: Counters,
+    pub reloads: Option<Arc<ReloadStats>>,
 }
 
 impl Health for NodeHealth {
@@ -39,6 +43,8 @@ impl Health for NodeHealth {
         if let Some(life) = &*self.life.read() {
             workers(life, page);
             forward(&life.forward, page);
+            listeners(&life.listeners, page);
+            reloads(life.reloads.as_deref(), page);
         }
     }
 }
@@ -108,7 +114,14 @@ fn workers(life: &LifeStats, page: &mut Page) {
         s.clients_refused.iter().for_each(|(code, n)| *refused.entry(*code).or_insert(0) += n);
         s.disconnects_sent.iter().for_each(|(code, n)| *sent.entry(*code).or_insert(0) += n);
     }
+    let mut offences = std::collections::BTreeMap::<&str, u64>::new();
+    stats.iter().flat_map(|(s, _)| &s.transport_errors).for_each(|(why, n)| *offences.entry(why).or_default() += n);
     let reason = |(why, n): (&str, u64)| ([("reason", why.to_owned())], n);
+    page.counters(
+        "rookery_websocket_errors_total",
+        "Connections ended because the client broke WebSocket's rules, by reason.",
+        offences.into_iter().map(reason),
+    );
     page.counters(
         "rookery_publishes_dropped_total",
         "Publishes not delivered, by reason.",
@@ -133,5 +146,38 @@ fn forward(forward: &Forward, page: &mut Page) {
         "rookery_forward_total",
         "What the streams between nodes did.",
         stats.named().into_iter().map(|(what, n)| ([("what", what.to_owned())], n)),
+    );
+}
+
+fn listeners(counters: &Counters, page: &mut Page) {
+    let all = counters.read();
+    let mut counter = |name, help, of: fn(&ListenerStats) -> u64| {
+        page.counters(name, help, all.iter().map(|(at, stats)| ([("listener", (*at).to_owned())], of(stats))));
+    };
+    counter("rookery_listener_accepted_total", "Sockets accepted.", |s| s.accepted);
+    counter("rookery_listener_handed_over_total", "Of these, those that became connections.", |s| s.handed_over);
+    counter("rookery_listener_resumed_total", "TLS sessions that were resumed.", |s| s.resumed);
+    counter("rookery_listener_accept_errors_total", "Errors of accept itself.", |s| s.accept_errors);
+    let labels = |at: &str, why: &str| [("listener", at.to_owned()), ("reason", why.to_owned())];
+    page.counters(
+        "rookery_listener_refused_total",
+        "Sockets closed at once, by reason.",
+        all.iter().flat_map(|(at, s)| s.refused.iter().map(move |(why, n)| (labels(at, why.label()), *n))),
+    );
+    page.counters(
+        "rookery_listener_handshake_failures_total",
+        "Sockets lost in the handshake, by reason.",
+        all.iter().flat_map(|(at, s)| s.handshake_failures.iter().map(move |(why, n)| (labels(at, why.label()), *n))),
+    );
+}
+
+fn reloads(stats: Option<&ReloadStats>, page: &mut Page) {
+    let Some(stats) = stats else { return };
+    let of =
+        |result: &str, n: &std::sync::atomic::AtomicU64| ([("result", result.to_owned())], n.load(Ordering::Relaxed));
+    page.counters(
+        "rookery_certificate_reloads_total",
+        "Changed certificate files, taken into use or refused.",
+        [of("taken", &stats.taken), of("refused", &stats.refused)],
     );
 }

@@ -1,6 +1,7 @@
 //! A node from start to stop.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,6 @@ use rookery_cluster::join::{JoinError, NodeFiles, keep_renewed};
 use rookery_cluster::leases::driver::Lease;
 use rookery_cluster::metadata::{self, Metadata, State};
 use rookery_cluster::net::{SharedNet, SharedPeers, TlsPeerChannels, TokioNet};
-use rookery_cluster::pki::{DynamicResolver, NameVerdict};
 use rookery_cluster::placement::driver::Placement;
 use rookery_cluster::rng::{SharedRng, SystemRng};
 use rookery_cluster::swim::{self, Keyring, Members, SwimConfig};
@@ -25,17 +25,19 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::admin::{Admin, ApiPorts};
 use super::authority::Authority;
+use super::client_tls::ClientCertificates;
 use super::data_plane::DataPlane;
 use super::health::{LifeStats, NodeHealth};
 use super::peers::{PeerPort, Serving};
-use super::services::{NameOf, NodeServices, broker_of_name};
+use super::services::NodeServices;
 use super::stores::Stores;
 use super::{NodeError, card, follow, found};
 use crate::api::{Place, Service, Tools};
 use crate::auth::Sealer;
 use crate::broker::{Mail, Mailbox, Worker, WorkerConfig};
 use crate::config::Config;
-use crate::listeners::{self, Bounds, Listeners};
+use crate::listeners::reload::ReloadStats;
+use crate::listeners::{Bounds, Listeners};
 use crate::mqtt::codec::ReasonCode;
 
 /// How long a node waits, at a stop, to end its own life in the metadata: others need not wait for its lease then.
@@ -107,6 +109,7 @@ struct Life {
     workers: Vec<Worker>,
     forward: Forward,
     listeners: Listeners,
+    reloads: Option<Arc<ReloadStats>>,
     members: Members,
     swim: JoinHandle<()>,
     _tasks: JoinSet<()>,
@@ -223,7 +226,7 @@ impl Node {
             cluster: admin.clone(),
             place: Place {
                 domain: config.node.domain.clone(),
-                mqtts_port: config.listeners.mqtts.map_or(8883, |at| at.port()),
+                mqtts_port: config.listeners.mqtts.first().map_or(8883, SocketAddr::port),
             },
         };
         let api = ApiPorts::open(config, Service::new(tools), health.clone(), &tls, clock.clone()).await?;
@@ -281,6 +284,8 @@ impl Node {
         *self.health.life.write() = Some(LifeStats {
             workers: begun.workers.iter().map(Worker::stats).collect(),
             forward: begun.forward.clone(),
+            listeners: begun.listeners.counters(),
+            reloads: begun.reloads.clone(),
         });
         self.serving = Some(begun);
         *self.admin.serving.write() = true;
@@ -333,11 +338,14 @@ impl Node {
             self.services.clone(),
         ));
         let (members, swim) = self.membership(life).await?;
-        let tls = self.client_tls()?;
-        let bounds = Bounds::new(self.config.limits.connections);
+        let certificates =
+            ClientCertificates::load(&self.config, &self.metadata, &self.authority, &self.clock, &self.rng)?;
+        let (tls, reloads) = (certificates.tls.clone(), certificates.stats());
+        let bounds = Bounds::of(&self.config.limits);
         let listeners = Listeners::start(&self.config.listeners, bounds, Some(tls), mailboxes, &control)
             .map_err(NodeError::Listen)?;
-        Ok(Life { workers, forward, listeners, members, swim, _tasks: tasks })
+        tasks.spawn(certificates.keep());
+        Ok(Life { workers, forward, listeners, reloads, members, swim, _tasks: tasks })
     }
 
     async fn membership(&self, life: NodeLife) -> Result<(Members, JoinHandle<()>), NodeError> {
@@ -359,29 +367,6 @@ impl Node {
         };
         let net: SharedNet = Arc::new(TokioNet);
         Ok(swim::start(swim, net, self.clock.clone(), self.rng.clone()).await?)
-    }
-
-    /// TLS towards clients: the configured certificate, else one signed on demand by the cluster's authority for
-    /// each broker's name.
-    fn client_tls(&self) -> Result<Arc<rustls::ServerConfig>, NodeError> {
-        let (metadata, domain) = (self.metadata.clone(), self.config.node.domain.clone());
-        let judge = move |name: &str| match broker_of_name(&metadata.view(), name, &domain) {
-            NameOf::Broker(_) => NameVerdict::Issue,
-            NameOf::Nobody => NameVerdict::Refuse,
-            NameOf::Other => NameVerdict::Default,
-        };
-        let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
-        names.extend(found::hosts(&self.config));
-        let mut resolver = DynamicResolver::new(Box::new(judge), names);
-        if let Some(given) = &self.config.listeners.tls {
-            let read = |path| std::fs::read_to_string(path).map_err(NodeError::Files);
-            resolver = resolver.with_files(&read(&given.cert)?, &read(&given.key)?)?;
-        }
-        match self.authority.ca(&self.metadata.view()) {
-            Ok(ca) => resolver = resolver.with_signer(Arc::new(ca), self.clock.clone(), self.rng.clone())?,
-            Err(why) => tracing::warn!(why, "no certificates for brokers' names are made here"),
-        }
-        Ok(listeners::tls::server_config(Arc::new(resolver), self.clock.clone())?)
     }
 
     async fn stop(mut self, end: &End) {

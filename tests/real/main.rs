@@ -1,6 +1,6 @@
 //! Real processes and real clients, one behaviour a file: t1x clients, t2x takeover and credentials, t3x faults, t4x bad
-//! input. Each test starts a cluster of its own; they run one after another, because two clusters on a small machine
-//! would measure the machine.
+//! input, t5x listeners. Each test starts a cluster of its own; they run one after another, because two clusters on a
+//! small machine would measure the machine.
 
 mod harness;
 mod t10_mosquitto;
@@ -14,3 +14,4 @@ mod t31_leader_killed;
 mod t32_restart;
 mod t40_bad_packets;
 mod t41_bad_start;
+mod t50_listeners;

@@ -9,7 +9,7 @@ use crate::harness::{connect as admitted, credentials, next_message, start};
 use rookery_jepsen::cluster::DEADLINE;
 
 /// A CONNECT of that protocol level with the client ID and token.
-fn connect(level: u8, client: &str, token: &str) -> Vec<u8> {
+pub fn connect(level: u8, client: &str, token: &str) -> Vec<u8> {
     let mut body = b"\x00\x04MQTT".to_vec();
     body.extend([level, 0xc2, 0, 60]);
     if level == 5 {

@@ -52,6 +52,9 @@ pub enum PkiError {
     /// The certificate's key is not the key given.
     #[error("the key does not belong to the certificate")]
     KeyMismatch,
+    /// The certificate's time is over.
+    #[error("the certificate has expired")]
+    Expired,
     /// Signing or making a key failed.
     #[error("cannot sign: {0}")]
     Signing(#[from] rcgen::Error),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use rcgen::KeyPair;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -36,11 +36,14 @@ type Judge = Box<dyn Fn(&str) -> NameVerdict + Send + Sync>;
 
 /// Chooses the certificate for each TLS handshake with a client.
 pub struct DynamicResolver {
-    files: Vec<(Vec<String>, Arc<CertifiedKey>)>,
+    files: RwLock<Vec<FromFile>>,
     signer: Option<Signer>,
     judge: Judge,
     default_names: Vec<String>,
 }
+
+/// A certificate that was given, and the names that it is for.
+type FromFile = (Vec<String>, Arc<CertifiedKey>);
 
 struct Signer {
     ca: Arc<ClusterCa>,
@@ -61,19 +64,28 @@ impl DynamicResolver {
     /// `judge` says which names are brokers'; `default_names` are the names of the certificate for clients
     /// that send none of them. Without files and without a signer every handshake fails.
     pub fn new(judge: Judge, default_names: Vec<String>) -> Self {
-        Self { files: Vec::new(), signer: None, judge, default_names }
+        Self { files: RwLock::default(), signer: None, judge, default_names }
     }
 
     /// Adds a certificate chain with its key, PEM. Its own names decide when it is used, wildcards too; the
     /// first one added is also the default.
     pub fn with_files(mut self, chain_pem: &str, key_pem: &str) -> Result<Self, PkiError> {
-        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain_pem.as_bytes())
-            .collect::<Result<_, _>>()
-            .map_err(|e| PkiError::unreadable("certificate", e))?;
-        let leaf = chain.first().ok_or_else(|| PkiError::unreadable("certificate", "the file holds none"))?;
-        let names = dns_names(leaf)?.iter().map(|name| name.to_ascii_lowercase()).collect();
-        self.files.push((names, certified_key(chain, key_pem)?));
+        self.files.get_mut().push(from_file(chain_pem, key_pem)?);
         Ok(self)
+    }
+
+    /// Takes this chain and key into use instead of those that were added; open connections keep the old ones.
+    ///
+    /// # Errors
+    /// They are unreadable, do not belong together or have expired by `now`: the old ones stay in use then.
+    pub fn replace_files(&self, chain_pem: &str, key_pem: &str, now: UnixMillis) -> Result<(), PkiError> {
+        let replacement = from_file(chain_pem, key_pem)?;
+        let until = replacement.1.cert.first().map(|leaf| validity_of(leaf)).transpose()?.map(|v| v.until);
+        if until.is_some_and(|until| until < now) {
+            return Err(PkiError::Expired);
+        }
+        *self.files.write() = vec![replacement];
+        Ok(())
     }
 
     /// Signs on demand with `ca` what the files do not cover.
@@ -92,13 +104,13 @@ impl DynamicResolver {
         if verdict == NameVerdict::Refuse {
             return None;
         }
-        let from_file = name.as_deref().and_then(|n| self.files.iter().find(|(names, _)| covers(names, n)));
-        if let Some((_, found)) = from_file {
+        let files = self.files.read();
+        if let Some((_, found)) = name.as_deref().and_then(|n| files.iter().find(|(names, _)| covers(names, n))) {
             return Some(found.clone());
         }
         match (name, verdict) {
             (Some(name), NameVerdict::Issue) if self.signer.is_some() => self.sign(&[name]),
-            _ => self.files.first().map(|(_, key)| key.clone()).or_else(|| self.sign(&self.default_names)),
+            _ => files.first().map(|(_, key)| key.clone()).or_else(|| self.sign(&self.default_names)),
         }
     }
 
@@ -106,6 +118,15 @@ impl DynamicResolver {
         let signed = self.signer.as_ref()?.certificate(names);
         signed.inspect_err(|error| tracing::warn!(%error, ?names, "no certificate for a client's connection")).ok()
     }
+}
+
+fn from_file(chain_pem: &str, key_pem: &str) -> Result<FromFile, PkiError> {
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain_pem.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|e| PkiError::unreadable("certificate", e))?;
+    let leaf = chain.first().ok_or_else(|| PkiError::unreadable("certificate", "the file holds none"))?;
+    let names = dns_names(leaf)?.iter().map(|name| name.to_ascii_lowercase()).collect();
+    Ok((names, certified_key(chain, key_pem)?))
 }
 
 impl Signer {
@@ -154,6 +175,6 @@ impl ResolvesServerCert for DynamicResolver {
 
 impl fmt::Debug for DynamicResolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DynamicResolver").field("files", &self.files.len()).finish_non_exhaustive()
+        f.debug_struct("DynamicResolver").field("files", &self.files.read().len()).finish_non_exhaustive()
     }
 }

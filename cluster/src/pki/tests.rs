@@ -139,3 +139,22 @@ fn a_certificate_file_goes_before_signing() {
     assert_eq!(names("x.ns.mq.example"), ["*.ns.mq.example"]);
     assert_eq!(names("x.other.mq.example"), ["x.other.mq.example"]);
 }
+
+#[test]
+fn a_replaced_certificate_file_is_used_and_a_bad_one_is_not() {
+    let ca = Arc::new(ca(CLUSTER));
+    let issue = |name: &str, at: UnixMillis| ca.issue_server_cert(&[name.to_owned()], at, &SystemRng).unwrap();
+    let (first, second, foreign) = (issue("a.example", now()), issue("b.example", now()), issue("b.example", now()));
+    let old = issue("c.example", UnixMillis(0));
+    let resolver = DynamicResolver::new(Box::new(|_| NameVerdict::Default), Vec::new())
+        .with_files(&first.chain_pem, &first.key_pem)
+        .unwrap();
+    let names = || names::dns_names(&resolver.certificate_for(None).unwrap().cert[0]).unwrap();
+    let replace = |chain: &str, key: &str| resolver.replace_files(chain, key, now());
+    assert!(matches!(replace("no certificate", &second.key_pem), Err(PkiError::Unreadable { .. })));
+    assert!(matches!(replace(&second.chain_pem, &foreign.key_pem), Err(PkiError::KeyMismatch)));
+    assert!(matches!(replace(&old.chain_pem, &old.key_pem), Err(PkiError::Expired)));
+    assert_eq!(names(), ["a.example"]);
+    replace(&second.chain_pem, &second.key_pem).unwrap();
+    assert_eq!(names(), ["b.example"]);
+}

@@ -65,6 +65,8 @@ pub struct Stats {
     pub barrier_timeouts: u64,
     /// Malformed packets and protocol errors.
     pub protocol_errors: u64,
+    /// Connections ended because the client broke WebSocket's rules, by the label of the reason.
+    pub transport_errors: BTreeMap<&'static str, u64>,
 }
 
 impl Stats {

@@ -1,6 +1,7 @@
 //! The rest of a node, which admits everybody.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +38,7 @@ struct State {
     /// Interest changes on their way: who asked with which token, and how many workers have not seen them.
     spreading: BTreeMap<u64, (WorkerId, u64, usize)>,
     names: Vec<Option<Arc<str>>>,
+    sources: Vec<SocketAddr>,
     released: u64,
     /// Batches that the peer will take, and what it took: the last byte of each.
     credit: usize,
@@ -59,6 +61,11 @@ impl Fake {
     /// The server names that clients used since the last call.
     pub fn names(&self) -> Vec<Option<Arc<str>>> {
         std::mem::take(&mut self.state.lock().names)
+    }
+
+    /// Where clients connected from since the last call.
+    pub fn sources(&self) -> Vec<SocketAddr> {
+        std::mem::take(&mut self.state.lock().sources)
     }
 
     /// How many claims were given back.
@@ -141,7 +148,11 @@ impl Services for Fake {
     }
 
     fn authenticate(self: Arc<Self>, answer: Arc<Mailbox>, conn: ConnKey, request: AuthRequest) {
-        self.state.lock().names.push(request.server_name);
+        {
+            let mut state = self.state.lock();
+            state.names.push(request.server_name);
+            state.sources.push(request.from);
+        }
         let admitted = Admitted {
             broker: BROKER,
             client: request.client_id.as_str().into(),

@@ -2,6 +2,9 @@
 
 mod doors;
 mod fake;
+mod frames;
+mod proxied;
+mod secure;
 mod transports;
 mod workers;
 
@@ -11,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use rookery_cluster::clock::{Clock, SystemClock};
 use rookery_cluster::handle::ClusterEvent;
 use rookery_cluster::ids::{ClusterId, Incarnation, NodeId, NodeLife, WorkerId};
@@ -19,7 +23,7 @@ use rookery_cluster::pki::{ClusterCa, DynamicResolver, NameVerdict};
 use rookery_cluster::rng::SystemRng;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio_rustls::TlsConnector;
@@ -28,7 +32,7 @@ use super::*;
 use crate::broker::core::{Settings, Stats};
 use crate::broker::{Mail, Worker, WorkerConfig};
 use crate::client::{Client, Event, Options, Trust};
-use crate::mqtt::codec::{Publish, ReasonCode};
+use crate::mqtt::codec::{Connect, Packet, Publish, ReasonCode, Version, encode};
 
 use self::fake::Fake;
 
@@ -43,15 +47,18 @@ struct World {
     fake: Arc<Fake>,
     workers: Vec<Worker>,
     listeners: Listeners,
+    tls: Arc<ClientTls>,
+    resolver: Arc<DynamicResolver>,
     ca_pem: String,
 }
 
 fn on_loopback() -> ListenersConfig {
-    let any = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
-    ListenersConfig { mqtt: any, mqtts: any, ws: any, wss: any, tls: None }
+    let any = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
+    ListenersConfig { mqtt: any.clone(), mqtts: any.clone(), ws: any.clone(), wss: any, ..ListenersConfig::default() }
 }
 
-fn server_tls() -> (Arc<ServerConfig>, String) {
+/// Signs for the names of brokers, with an authority whose certificate is returned.
+fn resolver() -> (Arc<DynamicResolver>, String) {
     let ca = ClusterCa::generate(ClusterId(7), SystemClock.wall(), &SystemRng).unwrap();
     let pem = ca.cert_pem().to_owned();
     let judge = |name: &str| match name {
@@ -62,7 +69,7 @@ fn server_tls() -> (Arc<ServerConfig>, String) {
     let resolver = DynamicResolver::new(Box::new(judge), vec!["localhost".into()])
         .with_signer(Arc::new(ca), Arc::new(SystemClock), Arc::new(SystemRng))
         .unwrap();
-    (tls::server_config(Arc::new(resolver), Arc::new(SystemClock)).unwrap(), pem)
+    (Arc::new(resolver), pem)
 }
 
 impl World {
@@ -71,11 +78,16 @@ impl World {
     }
 
     fn with(workers: u16, settings: Settings, bounds: Bounds) -> Self {
+        Self::of(&on_loopback(), workers, settings, bounds)
+    }
+
+    fn of(config: &ListenersConfig, workers: u16, settings: Settings, bounds: Bounds) -> Self {
         let mailboxes: Vec<Arc<Mailbox>> = (0..workers).map(|_| Arc::default()).collect();
         let fake = Arc::new(Fake::new(mailboxes.clone(), settings));
-        let (tls, ca_pem) = server_tls();
+        let (resolver, ca_pem) = resolver();
+        let tls = ClientTls::new(resolver.clone(), Arc::new(SystemClock)).unwrap();
         let listeners =
-            Listeners::start(&on_loopback(), bounds, Some(tls), mailboxes.clone(), &Handle::current()).unwrap();
+            Listeners::start(config, bounds, Some(tls.clone()), mailboxes.clone(), &Handle::current()).unwrap();
         let start = |id| {
             let config = WorkerConfig {
                 id: WorkerId(id),
@@ -91,11 +103,11 @@ impl World {
             worker
         };
         let workers = (0..workers).map(start).collect();
-        Self { fake, workers, listeners, ca_pem }
+        Self { fake, workers, listeners, tls, resolver, ca_pem }
     }
 
     fn address(&self, transport: Transport) -> SocketAddr {
-        self.listeners.local_addrs()[&transport]
+        self.listeners.local_addrs()[&transport][0]
     }
 
     fn options(&self, transport: Transport, client_id: &str) -> Options {
@@ -124,13 +136,19 @@ impl World {
     }
 
     fn client_tls(&self) -> ClientConfig {
+        self.client_tls_of(rustls::ALL_VERSIONS, &[])
+    }
+
+    fn client_tls_of(&self, versions: &[&'static SupportedProtocolVersion], alpn: &[&str]) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.ca_pem.as_bytes()).unwrap()).unwrap();
-        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
+        let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_protocol_versions(versions)
             .unwrap()
             .with_root_certificates(roots)
-            .with_no_client_auth()
+            .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        config
     }
 
     /// A stream for a WebSocket over `transport`.
@@ -147,6 +165,10 @@ impl World {
         self.listeners.stats()[&transport].handshake_failures.get(&failure).copied().unwrap_or(0)
     }
 
+    fn refused(&self, transport: Transport, refusal: Refusal) -> u64 {
+        self.listeners.stats()[&transport].refused.get(&refusal).copied().unwrap_or(0)
+    }
+
     /// The sum over all workers.
     fn sum(&self, of: impl Fn(&Stats) -> u64) -> u64 {
         self.workers.iter().map(|worker| of(&worker.stats().read().0)).sum()
@@ -160,6 +182,35 @@ impl Drop for World {
         }
         self.workers.drain(..).for_each(Worker::join);
     }
+}
+
+/// A connection from `from`, an address of this machine.
+async fn tcp_from(from: &str, to: SocketAddr) -> TcpStream {
+    let socket = match to {
+        SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4().unwrap(),
+        SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6().unwrap(),
+    };
+    socket.bind(SocketAddr::new(from.parse().unwrap(), 0)).unwrap();
+    socket.connect(to).await.unwrap()
+}
+
+/// Whether the server closed without a word.
+async fn is_closed(socket: &mut TcpStream) -> bool {
+    use tokio::io::AsyncReadExt as _;
+    // Closed with bytes unread, it is a reset.
+    !matches!(within(socket.read(&mut [0; 1])).await, Ok(1..))
+}
+
+fn bytes(packets: &[Packet]) -> Bytes {
+    let mut bytes = BytesMut::new();
+    for packet in packets {
+        encode(packet, Version::V5, &mut bytes).unwrap();
+    }
+    bytes.freeze()
+}
+
+fn connect(client_id: &str) -> Packet {
+    Packet::Connect(Box::new(Connect::new(Version::V5, client_id)))
 }
 
 async fn within<T>(future: impl Future<Output = T>) -> T {

@@ -1,9 +1,6 @@
 //! One way of connecting at a time: what gets through, and what is refused.
 
-use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt};
-use rustls::HandshakeKind;
-use rustls::version::{TLS12, TLS13};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -11,7 +8,7 @@ use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::*;
-use crate::mqtt::codec::{Connect, Packet, QoS, Sender, Version, decode, encode, split};
+use crate::mqtt::codec::{QoS, Sender, decode, split};
 
 #[tokio::test]
 async fn a_round_trip_over_each_transport() {
@@ -84,18 +81,6 @@ async fn requests_that_are_not_for_mqtt_get_an_http_status() {
     until(|| world.listeners.connections() == 0).await;
 }
 
-fn bytes(packets: &[Packet]) -> Bytes {
-    let mut bytes = BytesMut::new();
-    for packet in packets {
-        encode(packet, Version::V5, &mut bytes).unwrap();
-    }
-    bytes.freeze()
-}
-
-fn connect(client_id: &str) -> Packet {
-    Packet::Connect(Box::new(Connect::new(Version::V5, client_id)))
-}
-
 /// Packets from the server until `count` have come.
 async fn packets(socket: &mut WebSocketStream<Pin<Box<dyn Stream>>>, count: usize) -> Vec<Packet> {
     let (mut input, mut all) = (BytesMut::new(), Vec::new());
@@ -131,22 +116,6 @@ async fn packets_and_websocket_messages_need_not_end_together() {
 }
 
 #[tokio::test]
-async fn a_text_message_and_one_beyond_the_bound_close_the_connection() {
-    let world = World::new(1);
-    let too_large = Message::Binary(vec![0; 2 * rookery_cluster::limits::MAX_PACKET_BYTES].into());
-    for offence in [Message::Text("text".into()), too_large] {
-        let mut socket = upgrade(&world, Transport::Ws, NAME, "/mqtt", Some("mqtt")).await.unwrap();
-        socket.send(Message::Binary(bytes(&[connect("c")]))).await.unwrap();
-        packets(&mut socket, 1).await;
-        // A large message may meet the closed socket while it is being sent.
-        let _ = socket.send(offence).await;
-        until(|| world.listeners.connections() == 0).await;
-        let end = within(socket.next()).await;
-        assert!(matches!(end, None | Some(Err(_) | Ok(Message::Close(_)))), "{end:?}");
-    }
-}
-
-#[tokio::test]
 async fn what_is_not_tls_is_counted_and_closed() {
     let world = World::new(1);
     let mut garbage = world.tcp(Transport::Tls).await;
@@ -163,38 +132,4 @@ async fn what_is_not_tls_is_counted_and_closed() {
     assert!(within(refused).await.is_err());
     until(|| world.failures(Transport::Tls, Failure::Tls) == 2).await;
     assert_eq!(world.listeners.connections(), 0);
-}
-
-#[tokio::test]
-async fn clients_with_and_without_alpn_of_both_tls_versions() {
-    let world = World::new(1);
-    for version in [&TLS12, &TLS13] {
-        for (offered, chosen) in [
-            (vec![], None),
-            (vec![b"mqtt".to_vec()], Some(&b"mqtt"[..])),
-            (vec![b"http/1.1".to_vec()], Some(&b"http/1.1"[..])),
-            (vec![b"x".to_vec(), b"http/1.1".to_vec(), b"mqtt".to_vec()], Some(&b"mqtt"[..])),
-        ] {
-            let mut roots = RootCertStore::empty();
-            roots.add(CertificateDer::from_pem_slice(world.ca_pem.as_bytes()).unwrap()).unwrap();
-            let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-                .with_protocol_versions(&[version])
-                .unwrap()
-                .with_root_certificates(roots)
-                .with_no_client_auth();
-            config.alpn_protocols = offered;
-            let connector = TlsConnector::from(Arc::new(config));
-            let mut kinds = Vec::new();
-            for _ in 0..2 {
-                let name = ServerName::try_from(NAME).unwrap();
-                let mut stream = connector.connect(name, world.tcp(Transport::Tls).await).await.unwrap();
-                stream.write_all(&bytes(&[connect("c")])).await.unwrap();
-                // Reading is also what takes TLS 1.3's tickets in.
-                assert_eq!(stream.read_u8().await.unwrap(), 0x20, "a connack");
-                assert_eq!(stream.get_ref().1.alpn_protocol(), chosen);
-                kinds.push(stream.get_ref().1.handshake_kind());
-            }
-            assert_eq!(kinds, [Some(HandshakeKind::Full), Some(HandshakeKind::Resumed)]);
-        }
-    }
 }
