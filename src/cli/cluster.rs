@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use rookery_proto::admin::cluster_client::ClusterClient;
-use rookery_proto::admin::{CreateJoinTokenRequest, Group, Member, MembersRequest, StatusRequest};
+use rookery_proto::admin::{CreateJoinTokenRequest, Group, Member, MembersRequest, NodeLease, StatusRequest};
 use serde_json::{Value, json};
 
 use super::broker::seconds;
@@ -51,7 +51,7 @@ pub(super) enum ClusterCommand {
     },
     /// List the nodes.
     Members,
-    /// Show who leads what.
+    /// Show whose lease is live and who leads what.
     Status,
 }
 
@@ -111,15 +111,21 @@ fn status(options: &ApiOptions) -> Result<(), Failure> {
     let reply = Api::find(options)?
         .call(|via| async move { ClusterClient::new(via).status(StatusRequest::default()).await })?;
     let groups: Vec<Value> = reply.groups.iter().map(group).collect();
+    let leases: Vec<Value> = reply.leases.iter().map(lease).collect();
     match options.output {
         Output::Json => output::json(&json!({
             "node": reply.node, "version": reply.version, "ready": reply.ready,
-            "not_ready_because": reply.not_ready_because, "groups": groups,
+            "not_ready_because": reply.not_ready_because, "settled": reply.settled,
+            "not_settled_because": reply.not_settled_because, "leases": leases, "groups": groups,
         })),
         Output::Table => {
             let ready =
                 if reply.ready { "ready".to_owned() } else { format!("not ready: {}", reply.not_ready_because) };
             output::print(&format!("node {} (rookery {}) is {ready}", reply.node, reply.version));
+            if !reply.settled {
+                output::print(&format!("not settled: {}", reply.not_settled_because));
+            }
+            output::list(Output::Table, &["node", "name", "incarnation", "lease", "since"], &leases);
             output::list(
                 Output::Table,
                 &["group", "leader", "term", "applied", "voters", "learners", "stopped"],
@@ -139,6 +145,16 @@ fn group(group: &Group) -> Value {
         "voters": group.voters,
         "learners": group.learners,
         "stopped": group.stopped,
+    })
+}
+
+fn lease(lease: &NodeLease) -> Value {
+    json!({
+        "node": lease.node,
+        "name": lease.name,
+        "incarnation": lease.incarnation,
+        "lease": lease.state,
+        "since": lease.since,
     })
 }
 

@@ -15,6 +15,11 @@ pub fn ready(info: &DevInfo, layout: &Layout, json: bool) {
     }
 }
 
+/// The nodes run, but something is still missing.
+pub fn unsettled(why: &str) {
+    eprintln!("rookery: the nodes run, but not all is in place yet: {why}. `rookery cluster status` tells when it is");
+}
+
 /// A node ended by itself.
 pub fn ended(id: u64, status: &ExitStatus, layout: &Layout) {
     let program = program();

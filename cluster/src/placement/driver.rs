@@ -171,15 +171,15 @@ async fn change(consensus: SharedConsensus, group: GroupId, next: Members) -> Ch
     (group, tokio::time::timeout(CHANGE_LIMIT, change).await.unwrap_or(Err(ProposeError::Unknown)))
 }
 
-fn groups(view: &State) -> impl Iterator<Item = GroupId> + use<> {
+pub(super) fn groups(view: &State) -> impl Iterator<Item = GroupId> + use<> {
     std::iter::once(GroupId::METADATA).chain(view.shard_groups())
 }
 
-fn members(status: &GroupStatus) -> Members {
+pub(super) fn members(status: &GroupStatus) -> Members {
     Members { voters: status.voters.iter().copied().collect(), learners: status.learners.iter().copied().collect() }
 }
 
-fn seats(view: &State) -> Vec<Seat> {
+pub(super) fn seats(view: &State) -> Vec<Seat> {
     let registered = view.nodes().filter(|record| record.lease != Lease::Never);
     registered
         .map(|record| Seat {

@@ -3,3 +3,6 @@
 
 pub mod driver;
 pub mod plan;
+mod settled;
+
+pub use settled::unsettled;

@@ -2,14 +2,14 @@
 
 use rookery_proto::admin::cluster_server::Cluster;
 use rookery_proto::admin::{
-    CreateJoinTokenReply, CreateJoinTokenRequest, Group, Member, MembersReply, MembersRequest, StatusReply,
+    CreateJoinTokenReply, CreateJoinTokenRequest, Group, Member, MembersReply, MembersRequest, NodeLease, StatusReply,
     StatusRequest,
 };
 use tonic::{Request, Response, Status, async_trait};
 
 use super::{Door, misplaced};
 use crate::api::action::{Action, join_token};
-use crate::api::reply::{GroupView, MemberView, Reply};
+use crate::api::reply::{GroupView, LeaseView, MemberView, Reply};
 use crate::api::time::rfc3339;
 
 #[async_trait]
@@ -24,6 +24,9 @@ impl Cluster for Door {
             ready: view.ready.is_ok(),
             not_ready_because: view.ready.err().unwrap_or_default(),
             groups: view.groups.into_iter().map(group).collect(),
+            leases: view.leases.into_iter().map(lease).collect(),
+            settled: view.settled.is_ok(),
+            not_settled_because: view.settled.err().unwrap_or_default(),
         }))
     }
 
@@ -59,6 +62,16 @@ fn group(view: GroupView) -> Group {
         voters: status.voters.iter().map(|node| node.0).collect(),
         learners: status.learners.iter().map(|node| node.0).collect(),
         stopped: status.stopped.unwrap_or_default(),
+    }
+}
+
+fn lease(view: LeaseView) -> NodeLease {
+    NodeLease {
+        node: view.node.0,
+        name: view.name,
+        incarnation: view.incarnation.0,
+        state: view.state.to_owned(),
+        since: if view.incarnation.0 == 0 { String::new() } else { rfc3339(view.since) },
     }
 }
 

@@ -14,7 +14,7 @@ use super::tokens::made_before;
 use super::{Caller, Service, misrouted};
 use crate::api::action::Action;
 use crate::api::error::{ApiError, ApiErrorKind};
-use crate::api::reply::{GroupView, MemberView, Reply, StatusView};
+use crate::api::reply::{GroupView, LeaseView, MemberView, Reply, StatusView};
 
 impl Service {
     pub(super) async fn cluster(&self, caller: Caller, action: Action) -> Result<Reply, ApiError> {
@@ -31,7 +31,14 @@ impl Service {
     fn status(&self) -> StatusView {
         let cluster = &self.0.cluster;
         let groups = cluster.groups().into_iter().map(|(id, status)| GroupView { id, status }).collect();
-        StatusView { node: cluster.me(), version: env!("CARGO_PKG_VERSION"), ready: cluster.ready(), groups }
+        StatusView {
+            node: cluster.me(),
+            version: env!("CARGO_PKG_VERSION"),
+            ready: cluster.ready(),
+            settled: cluster.settled(),
+            leases: self.0.metadata.view().nodes().map(|node| lease(node)).collect(),
+            groups,
+        }
     }
 
     fn members(&self) -> Vec<MemberView> {
@@ -81,6 +88,20 @@ fn view(node: &NodeRecord, seen: &[Member], metadata: &GroupStatus) -> MemberVie
         zone: node.card.zone.clone(),
         version: node.card.version.clone(),
         leased: node.lease == Lease::Live,
+    }
+}
+
+fn lease(node: &NodeRecord) -> LeaseView {
+    LeaseView {
+        node: node.id,
+        name: node.name.clone(),
+        incarnation: node.incarnation,
+        state: match node.lease {
+            Lease::Never => "never",
+            Lease::Live => "live",
+            Lease::Expired => "expired",
+        },
+        since: node.started_at,
     }
 }
 
