@@ -21,7 +21,7 @@ use crate::ids::NodeId;
 pub use accepted::Accepted;
 pub use cut::{Cut, CutSignal, Cuttable};
 pub use peers::TlsPeerChannels;
-pub use server::{JoinSource, PeerGate, PeerServer, serve_peers};
+pub use server::{Gate, JoinSource, PeerGate, PeerServer, serve_peers};
 pub use tokio_net::TokioNet;
 
 /// A byte stream between two addresses.

@@ -129,4 +129,6 @@ pub struct MemberView {
     pub zone: String,
     pub version: String,
     pub leased: bool,
+    /// Being removed.
+    pub leaving: bool,
 }

@@ -370,6 +370,25 @@ async fn the_cluster_is_shown_and_joined() {
     let leases: Vec<_> = status.leases.iter().map(|l| (l.node, l.incarnation, l.state.as_str())).collect();
     assert_eq!(leases, [(1, 4, "live"), (2, 0, "never")]);
     assert_eq!(status.leases.iter().map(|l| l.since.is_empty()).collect::<Vec<_>>(), [false, true]);
+    let remove =
+        |node: &str, request_id: &str| admin::RemoveNodeRequest { node: node.into(), request_id: request_id.into() };
+    let unknown = cluster.remove_node(world.ask(remove("c", ""))).await.unwrap_err();
+    assert_eq!((unknown.code(), unknown.message()), (Code::NotFound, "there is no node \"c\""));
+    // Nobody forgets the node here but the test.
+    let groups = (0..=16).map(GroupId).collect();
+    let id = "0000000000000000000000000000beef";
+    let (mut other, asked) = (cluster.clone(), world.ask(remove("b", id)));
+    let mut removing = JoinSet::new();
+    removing.spawn(async move { other.remove_node(asked).await });
+    world.metadata.watch().wait_for(|view| view.is_leaving(NodeId(2))).await.unwrap();
+    let members = cluster.members(world.ask(<_>::default())).await.unwrap().into_inner().members;
+    assert_eq!(members.iter().map(|m| m.leaving).collect::<Vec<_>>(), [false, true]);
+    for body in [CommandBody::LeftGroups { node: NodeId(2), groups }, CommandBody::RemoveNode { node: NodeId(2) }] {
+        world.metadata.propose(body).await.unwrap().1.into_result().unwrap();
+    }
+    removing.join_next().await.unwrap().unwrap().unwrap();
+    cluster.remove_node(world.ask(remove("b", id))).await.unwrap();
+    assert_eq!(cluster.remove_node(world.ask(remove("b", ""))).await.unwrap_err().code(), Code::NotFound);
     let asked = admin::CreateJoinTokenRequest { uses: 3, ..<_>::default() };
     let token = cluster.create_join_token(world.ask(asked)).await.unwrap().into_inner();
     assert_eq!(token.ca_pin.len(), 64);

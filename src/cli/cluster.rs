@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use rookery_proto::admin::cluster_client::ClusterClient;
-use rookery_proto::admin::{CreateJoinTokenRequest, Group, Member, MembersRequest, NodeLease, StatusRequest};
+use rookery_proto::admin::{
+    CreateJoinTokenRequest, Group, Member, MembersRequest, NodeLease, RemoveNodeRequest, StatusRequest,
+};
 use serde_json::{Value, json};
 
 use super::broker::seconds;
@@ -49,6 +51,11 @@ pub(super) enum ClusterCommand {
         #[arg(long, default_value_t = 1)]
         uses: u32,
     },
+    /// Remove a node: its groups go to others, and no node lets it in any more.
+    Remove {
+        /// Its name or number.
+        node: String,
+    },
     /// List the nodes.
     Members,
     /// Show whose lease is live and who leads what.
@@ -78,11 +85,20 @@ pub(super) fn run(options: &ApiOptions, command: ClusterCommand) -> Result<(), F
             }
             Ok(())
         }
+        ClusterCommand::Remove { node } => {
+            let message = RemoveNodeRequest { node: node.clone(), request_id: request_id() };
+            Api::find(options)?.call(|via| {
+                let message = message.clone();
+                async move { ClusterClient::new(via).remove_node(message).await }
+            })?;
+            output::done(options.output, &format!("node {node} was removed"));
+            Ok(())
+        }
         ClusterCommand::Members => {
             let reply = Api::find(options)?
                 .call(|via| async move { ClusterClient::new(via).members(MembersRequest::default()).await })?;
             let objects: Vec<Value> = reply.members.iter().map(member).collect();
-            let columns = ["id", "name", "state", "role", "leased", "address", "region", "zone", "version"];
+            let columns = ["id", "name", "state", "role", "leased", "leaving", "address", "region", "zone", "version"];
             output::list(options.output, &columns, &objects);
             Ok(())
         }
@@ -167,6 +183,7 @@ fn member(member: &Member) -> Value {
         "state": member.state,
         "role": member.role,
         "leased": member.leased,
+        "leaving": member.leaving,
         "region": member.region,
         "zone": member.zone,
         "version": member.version,

@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{DevError, DevInfo, DevNode, DevOptions, Layout, MAX_NODES, Ports, demo, print, settle};
 use crate::config::Config;
-use crate::node::found;
+use crate::node::{GONE, found};
 
 /// A node has opened its clients' ports by then, or something is wrong.
 const READY: Duration = Duration::from_secs(60);
@@ -135,7 +135,16 @@ impl Nodes {
         Ok(())
     }
 
+    /// Waits until a node serves. One that was removed from the cluster never does: the others go on without it.
     async fn ready(&mut self, id: u64) -> Result<(), DevError> {
+        if !self.opens(id).await? {
+            print::removed(id, &self.layout);
+            self.children.retain(|(of, _)| *of != id);
+        }
+        Ok(())
+    }
+
+    async fn opens(&mut self, id: u64) -> Result<bool, DevError> {
         let config = self.layout.config(id)?;
         let log = self.layout.log_file(id);
         let fails = |what: String| DevError::Process { node: id, what, log: log.clone() };
@@ -144,10 +153,13 @@ impl Nodes {
                 if let Some((_, child)) = self.children.iter_mut().find(|(of, _)| *of == id)
                     && let Ok(Some(status)) = child.try_wait()
                 {
+                    if status.code() == Some(i32::from(GONE)) {
+                        return Ok(false);
+                    }
                     return Err(fails(format!("ended with {status}")));
                 }
                 if is_open(config.listeners.mqtt).await && is_open(Some(config.api.grpc)).await {
-                    return Ok(());
+                    return Ok(true);
                 }
                 sleep(LOOK_EVERY).await;
             }

@@ -12,5 +12,6 @@ mod t21_revocation;
 mod t30_kill_each;
 mod t31_leader_killed;
 mod t32_restart;
+mod t33_removed_node;
 mod t40_bad_packets;
 mod t41_bad_start;

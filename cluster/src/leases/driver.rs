@@ -14,7 +14,7 @@ use crate::clock::{Moment, SharedClock};
 use crate::consensus::{GroupStatus, SharedConsensus};
 use crate::control::{SharedControl, SharedMeta};
 use crate::ids::{GroupId, NodeId, NodeLife, WorkerId};
-use crate::limits::{LEASE, LEASE_RENEW_EVERY};
+use crate::limits::{LEASE, LEASE_RENEW_EVERY, PROPOSE_TIMEOUT};
 
 /// Pause after a request that failed: a few fit between two renewals.
 const RETRY: Duration = Duration::from_millis(200);
@@ -32,6 +32,8 @@ pub struct LeaseStatus {
     /// Whether the lease is held. When it lapses, strict brokers' connections must be closed; the life goes on
     /// if the lease is renewed before group 0 ends it.
     pub held: bool,
+    /// A later life that this process did not begin: another runs as this node, and this one keeps no lease any more.
+    pub superseded: Option<NodeLife>,
 }
 
 /// What went wrong, as counts since the start.
@@ -155,6 +157,9 @@ impl Lease {
         if !status.leads || table.term() != Some(status.term) {
             return Verdict::NotLeader;
         }
+        if it.meta.is_drained(life.node) {
+            table.stuck(life);
+        }
         table.renew(it.clock.now(), life, live)
     }
 
@@ -191,15 +196,33 @@ impl Lease {
         loop {
             let life = self.register().await;
             info!(%life, "registered");
-            self.0.status.send_replace(LeaseStatus { life: Some(life), held: false });
+            self.0.status.send_replace(LeaseStatus { life: Some(life), ..LeaseStatus::default() });
             self.keep(life).await;
             self.0.until.store(0, Ordering::Release);
-            self.0.status.send_replace(LeaseStatus::default());
-            if let Some(other) = self.0.meta.live().into_iter().find(|l| l.node == life.node && *l > life) {
+            let superseded = self.superseded(life).await;
+            self.0.status.send_replace(LeaseStatus { superseded, ..LeaseStatus::default() });
+            if let Some(other) = superseded {
                 error!(%life, %other, "another process runs as this node; this one serves no more");
                 return;
             }
             warn!(%life, "the cluster ended this life; registering another");
+        }
+    }
+
+    /// The later life that ended `life`, if that is how it ended: this process begins none before the last is over.
+    async fn superseded(&self, life: NodeLife) -> Option<NodeLife> {
+        // The leader may know of the end before this node does.
+        let _known_or_not = tokio::time::timeout(PROPOSE_TIMEOUT, self.ended(life)).await;
+        self.0.meta.newest(life.node).filter(|newest| *newest > life)
+    }
+
+    async fn ended(&self, life: NodeLife) {
+        loop {
+            let applied = self.0.meta.applied();
+            if self.0.meta.has_ended(life) {
+                return;
+            }
+            self.0.meta.changed(applied).await;
         }
     }
 

@@ -79,11 +79,11 @@ impl TlsPeerChannels {
         }
     }
 
-    /// `peer` is gone for good: forgets its address and ends its connections.
-    pub fn forget(&self, peer: NodeId) {
+    /// Forgets the addresses of those that are not `there` and ends the connections to them: they are gone for good.
+    pub fn retain(&self, there: impl Fn(NodeId) -> bool) {
         let mut peers = self.peers.lock();
-        peers.close(peer);
-        peers.addresses.remove(&peer);
+        peers.addresses.retain(|peer, _| there(*peer));
+        peers.channels.retain(|(peer, _), _| there(*peer));
     }
 
     /// Where `peer` is, as far as is known.

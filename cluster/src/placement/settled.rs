@@ -14,6 +14,9 @@ pub fn unsettled(node: NodeId, view: &State, status: impl Fn(GroupId) -> GroupSt
     if let Some(record) = view.nodes().find(|record| record.lease != Lease::Live) {
         return Some(format!("node {} ({}) has no live lease", record.id, record.name));
     }
+    if let Some((node, groups)) = view.leaving().next() {
+        return Some(format!("node {node} is being removed; {} groups still have to go on without it", groups.len()));
+    }
     let seats = seats(view);
     let open = plan::replicas(&seats, view.all_replicas(), view.shards()).len();
     if open > 0 {

@@ -2,13 +2,13 @@
 
 use rookery_proto::admin::cluster_server::Cluster;
 use rookery_proto::admin::{
-    CreateJoinTokenReply, CreateJoinTokenRequest, Group, Member, MembersReply, MembersRequest, NodeLease, StatusReply,
-    StatusRequest,
+    CreateJoinTokenReply, CreateJoinTokenRequest, Group, Member, MembersReply, MembersRequest, NodeLease,
+    RemoveNodeReply, RemoveNodeRequest, StatusReply, StatusRequest,
 };
 use tonic::{Request, Response, Status, async_trait};
 
 use super::{Door, misplaced};
-use crate::api::action::{Action, join_token};
+use crate::api::action::{Action, join_token, remove_node};
 use crate::api::reply::{GroupView, LeaseView, MemberView, Reply};
 use crate::api::time::rfc3339;
 
@@ -50,6 +50,14 @@ impl Cluster for Door {
             _ => Err(misplaced()),
         }
     }
+
+    async fn remove_node(&self, request: Request<RemoveNodeRequest>) -> Result<Response<RemoveNodeReply>, Status> {
+        let (metadata, _, r) = request.into_parts();
+        match self.run(&metadata, &r.request_id, remove_node(r.node)).await? {
+            Reply::Done => Ok(Response::new(RemoveNodeReply {})),
+            _ => Err(misplaced()),
+        }
+    }
 }
 
 fn group(view: GroupView) -> Group {
@@ -87,5 +95,6 @@ fn member(view: MemberView) -> Member {
         zone: view.zone,
         version: view.version,
         leased: view.leased,
+        leaving: view.leaving,
     }
 }

@@ -113,7 +113,9 @@ impl Service {
             Action::CreateToken { .. } | Action::ListTokens | Action::RevokeToken { .. } => {
                 self.tokens(caller, action).await
             }
-            Action::Status | Action::Members | Action::CreateJoinToken { .. } => self.cluster(caller, action).await,
+            Action::Status | Action::Members | Action::CreateJoinToken { .. } | Action::RemoveNode { .. } => {
+                self.cluster(caller, action).await
+            }
             _ => self.brokers(caller, action).await,
         }
     }
