@@ -99,10 +99,14 @@ impl JoinAuthority for Authority {
 
     fn standing(&self, node: NodeId) -> Standing {
         let state = self.metadata.view();
-        match (state.node(node), state.was_removed(node)) {
-            (Some(_), _) => Standing::Member,
-            (None, true) => Standing::Removed,
-            (None, false) => Standing::Unknown,
+        match state.node(node) {
+            Some(record) => Standing::Member {
+                incarnation: record.incarnation,
+                live: record.lease == Lease::Live,
+                address: record.card.addresses.peer.clone(),
+            },
+            None if state.was_removed(node) => Standing::Removed,
+            None => Standing::Unknown,
         }
     }
 

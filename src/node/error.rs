@@ -39,13 +39,13 @@ pub enum NodeError {
     },
     /// Another process runs as this node.
     #[error(
-        "another process runs as node {}, from a copy of {}: its life {other} has ended that of this one, which stops; \
-         never start a node from a copy of another's data",
+        "another process runs as node {}, under life {other}; this one stops: start no node from a copy of another's \
+         data ({})",
         other.node,
         data.display()
     )]
     Superseded {
-        /// The life that it began.
+        /// The life of the other.
         other: NodeLife,
         /// This one's data folder.
         data: PathBuf,

@@ -66,10 +66,9 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
             node = Box::pin(Node::start(&config)) => node?,
         };
         let removed = node.removal();
-        let gone = NodeError::Removed { node: node.files.node, data: config.node.data_dir.clone() };
         let end = tokio::select! {
             () = &mut stop => Ok(End::Stopped),
-            () = removed.happened() => Err(gone),
+            gone = removed.happened() => Err(gone),
             end = node.serve() => end,
         };
         // Also after an error: what was started must not be dropped while it runs.
@@ -401,6 +400,8 @@ impl Node {
     fn removal(&self) -> Removal {
         Removal {
             files: self.files.clone(),
+            data: self.config.node.data_dir.clone(),
+            address: card::advertised(&self.config),
             ca: self.ca,
             clock: self.clock.clone(),
             lease: self.lease.clone(),

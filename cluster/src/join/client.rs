@@ -19,7 +19,7 @@ use tonic::{Code, Status};
 
 use super::{JoinError, JoinToken, NodeFiles, Standing};
 use crate::clock::SharedClock;
-use crate::ids::NodeId;
+use crate::ids::{Incarnation, NodeId};
 use crate::net::{BoxStream, Net};
 use crate::pki::{ALPN_JOIN, CaHash, ClusterSecrets, KeyAndRequest, join_client_config};
 
@@ -109,11 +109,17 @@ pub async fn standing(
     let channel = open(net, &clock, at, pin).await?;
     let mut client = JoinClient::new(channel);
     match timeout(CONNECT_TIMEOUT, client.standing(proto::StandingRequest { node: node.0 })).await {
-        Ok(Ok(answer)) => match answer.into_inner().standing() {
-            Wire::Member => Ok(Standing::Member),
-            Wire::Removed => Ok(Standing::Removed),
-            Wire::Unknown | Wire::Unspecified => Ok(Standing::Unknown),
-        },
+        Ok(Ok(answer)) => {
+            let reply = answer.into_inner();
+            Ok(match reply.standing() {
+                Wire::Member => {
+                    let incarnation = Incarnation(reply.incarnation);
+                    Standing::Member { incarnation, live: reply.live, address: reply.address }
+                }
+                Wire::Removed => Standing::Removed,
+                Wire::Unknown | Wire::Unspecified => Standing::Unknown,
+            })
+        }
         Ok(Err(status)) => Err(refused(at, &status)),
         Err(_) => Err(JoinError::Unavailable("no answer in time".to_owned())),
     }

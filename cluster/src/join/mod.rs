@@ -22,7 +22,7 @@ pub use server::{certificate_service, join_service};
 pub use token::{BadToken, JoinToken, secret_hash};
 
 use crate::consensus::BoxFuture;
-use crate::ids::{ClusterId, NodeId};
+use crate::ids::{ClusterId, Incarnation, NodeId};
 use crate::pki::{ClusterSecrets, PkiError};
 
 /// Key of a node's peer port in `addresses`.
@@ -89,10 +89,17 @@ pub enum JoinRefusal {
 }
 
 /// What a member knows of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// It is a member.
-    Member,
+    Member {
+        /// Its newest life; 0 before the first.
+        incarnation: Incarnation,
+        /// Whether the lease of that life is live.
+        live: bool,
+        /// The peer port that it registered with: `host:port`.
+        address: String,
+    },
     /// It was a member, and never will be again under that number.
     Removed,
     /// Not heard of, which may be for want of news.

@@ -62,15 +62,18 @@ impl Join for JoinDoor {
         request: Request<proto::StandingRequest>,
     ) -> Result<Response<proto::StandingReply>, Status> {
         let standing = self.authority.standing(NodeId(request.into_inner().node));
-        Ok(Response::new(proto::StandingReply { standing: standing_to_wire(standing).into() }))
+        Ok(Response::new(standing_to_wire(standing)))
     }
 }
 
-fn standing_to_wire(standing: Standing) -> Wire {
+fn standing_to_wire(standing: Standing) -> proto::StandingReply {
+    let only = |standing: Wire| proto::StandingReply { standing: standing.into(), ..Default::default() };
     match standing {
-        Standing::Member => Wire::Member,
-        Standing::Removed => Wire::Removed,
-        Standing::Unknown => Wire::Unknown,
+        Standing::Member { incarnation, live, address } => {
+            proto::StandingReply { incarnation: incarnation.0, live, address, ..only(Wire::Member) }
+        }
+        Standing::Removed => only(Wire::Removed),
+        Standing::Unknown => only(Wire::Unknown),
     }
 }
 

@@ -50,7 +50,7 @@ impl JoinAuthority for Authority {
 
     fn standing(&self, node: NodeId) -> Standing {
         match node.0 {
-            1 => Standing::Member,
+            1 => Standing::Member { incarnation: Incarnation(4), live: true, address: "one:1".to_owned() },
             2..10 => Standing::Removed,
             _ => Standing::Unknown,
         }
@@ -65,7 +65,8 @@ impl JoinAuthority for Authority {
 async fn anybody_may_ask_whether_a_node_was_removed() {
     let cluster = cluster().await;
     let ask = async |node| standing(&TokioNet, clock(), &cluster.at, cluster.token.ca, NodeId(node)).await;
-    assert_eq!(ask(1).await.unwrap(), Standing::Member);
+    let member = Standing::Member { incarnation: Incarnation(4), live: true, address: "one:1".to_owned() };
+    assert_eq!(ask(1).await.unwrap(), member);
     assert_eq!(ask(9).await.unwrap(), Standing::Removed);
     assert_eq!(ask(100).await.unwrap(), Standing::Unknown);
     let other = standing(&TokioNet, clock(), &cluster.at, CaHash([7; 32]), NodeId(9)).await.unwrap_err();
