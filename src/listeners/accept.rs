@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use super::handshake::{Arrived, shake};
@@ -79,28 +79,29 @@ impl Door {
             return Some(guest);
         }
         let arrived = Arrived { incoming: Incoming::Tcp(guest.socket), server_name: None };
-        self.hand_over(arrived, guest.from, guest.worker);
+        self.hand_over(arrived, guest.from, guest.worker, Duration::ZERO);
         None
     }
 
     /// Shakes hands and hands over.
     async fn receive(&self, guest: Guest) {
         let Guest { socket, from, worker } = guest;
-        let shaken = timeout(self.bounds.deadline, shake(self.transport, socket, self.tls.as_ref())).await;
+        let deadline = sleep(self.bounds.deadline).deadline();
+        let shaken = timeout_at(deadline, shake(self.transport, socket, self.tls.as_ref())).await;
         match shaken.unwrap_or(Err(Failure::Timeout)) {
-            Ok(arrived) => self.hand_over(arrived, from, worker),
+            Ok(arrived) => self.hand_over(arrived, from, worker, (deadline - self.bounds.deadline).elapsed()),
             Err(failure) => self.count(failure, from),
         }
     }
 
-    fn hand_over(&self, arrived: Arrived, from: SocketAddr, worker: usize) {
+    fn hand_over(&self, arrived: Arrived, from: SocketAddr, worker: usize, spent: Duration) {
         let Arrived { mut incoming, server_name } = arrived;
         if incoming.park().is_err() {
             return self.count(Failure::Gone, from);
         }
         self.stats.lock().handed_over += 1;
         let (incoming, transport) = (Box::new(incoming), self.transport);
-        self.mailboxes[worker].post(Mail::Adopt { incoming, from, server_name, transport });
+        self.mailboxes[worker].post(Mail::Adopt { incoming, from, server_name, transport, spent });
     }
 
     fn count(&self, failure: Failure, from: SocketAddr) {

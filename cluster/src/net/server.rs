@@ -18,8 +18,7 @@ use tonic::{Request, Status};
 
 use super::accepted::Accepted;
 use super::cut::Cut;
-use super::peers::{CONNECTION_WINDOW, PING_EVERY, PING_TIMEOUT, STREAM_WINDOW};
-use super::{BoxStream, Listener, PeerIdentity};
+use super::{BoxStream, Listener, PeerIdentity, tune_server};
 use crate::consensus::BoxFuture;
 use crate::ids::NodeId;
 use crate::pki::{ALPN_DATA, ALPN_JOIN, ALPN_PEER, NodeTls, node_of};
@@ -34,8 +33,6 @@ const ACCEPTED: usize = 16;
 const JOIN_CONNECTION_AGE: Duration = Duration::from_secs(20);
 /// HTTP/2 frames on connections that carry batches of publishes: a batch is hundreds of kilobytes.
 const DATA_FRAME: u32 = 1 << 20;
-/// Streams of one peer on one connection.
-const STREAMS: u32 = 4096;
 /// After an accept error that is the node's (no file descriptors), give the others time to close some.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Connections that were cut end at their next poll; gRPC is waited for this long.
@@ -109,12 +106,7 @@ pub async fn serve_peers(server: PeerServer, shutdown: impl Future<Output = ()> 
 }
 
 fn grpc() -> Server {
-    Server::builder()
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(STREAMS)
-        .http2_keepalive_interval(Some(PING_EVERY))
-        .http2_keepalive_timeout(Some(PING_TIMEOUT))
+    tune_server(Server::builder())
 }
 
 fn check_gate(gate: &PeerGate, request: Request<()>) -> Result<Request<()>, Status> {
