@@ -352,7 +352,7 @@ fn a_mark_that_is_gone_is_missed_unless_there_never_was_one() {
     some(&disk);
     disk.remove(&PathBuf::from("/log.mark")).unwrap();
     let missing = try_open(&disk).map(drop).unwrap_err();
-    assert!(matches!(&missing, LogOpenError::Damaged { file, .. } if *file == PathBuf::from("/log.mark")), "{missing}");
+    assert!(matches!(&missing, LogOpenError::Damaged { file, .. } if file.ends_with("log.mark")), "{missing}");
     // A log of before marks: the version of its segments says so.
     for path in segments(&disk) {
         let mut header = FileHeader::decode(&disk.content(&path).unwrap()).unwrap();
