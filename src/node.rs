@@ -23,9 +23,10 @@ mod follow;
 pub mod found;
 mod health;
 mod peers;
+mod removal;
 mod run;
 mod services;
 mod stores;
 
-pub use error::NodeError;
+pub use error::{GONE, NodeError};
 pub use run::serve;

@@ -79,6 +79,8 @@ pub struct GroupStatus {
     pub voters: Vec<NodeId>,
     /// Learners of the last membership known here.
     pub learners: Vec<NodeId>,
+    /// Where in the log that membership is: it is committed if [`GroupStatus::applied`] has come to it.
+    pub members_at: LogIndex,
     /// Why the local replica stopped, if it did.
     pub stopped: Option<String>,
 }

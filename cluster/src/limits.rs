@@ -53,6 +53,10 @@ pub const SHARD_ELECTION_MAX: Duration = Duration::from_millis(2000);
 pub const LEASE: Duration = Duration::from_millis(4000);
 /// A node asks for its next lease this long after the last request.
 pub const LEASE_RENEW_EVERY: Duration = Duration::from_millis(1000);
+/// How long such a request waits for its answer: one that comes later would hardly lengthen the lease.
+pub const LEASE_ANSWER: Duration = Duration::from_millis(2500);
+/// Requests of one node that wait at one time, each sent without waiting for the one before.
+pub const LEASE_ASKS: usize = 3;
 /// What two nodes' clocks may drift apart over one lease. The holder stops this much early, and the leader
 /// waits this much longer (R2).
 pub const LEASE_DRIFT_MARGIN: Duration = Duration::from_millis(250);
@@ -81,6 +85,8 @@ const fn ms(d: Duration) -> u128 {
 const _: () = assert!(ms(META_HEARTBEAT) * 3 < ms(META_ELECTION_MIN));
 const _: () = assert!(ms(SHARD_HEARTBEAT) * 3 < ms(SHARD_ELECTION_MIN));
 const _: () = assert!(ms(LEASE_RENEW_EVERY) * 3 < ms(LEASE) - ms(LEASE_DRIFT_MARGIN));
+const _: () = assert!(ms(LEASE_ANSWER) + ms(LEASE_RENEW_EVERY) < ms(LEASE) - ms(LEASE_DRIFT_MARGIN));
+const _: () = assert!(ms(LEASE_ANSWER) <= ms(LEASE_RENEW_EVERY) * LEASE_ASKS as u128);
 // A metadata election (lease of the old leader plus a random timeout) must fit into a node's lease, or every
 // failover would close every client.
 const _: () = assert!(2 * ms(META_ELECTION_MAX) + ms(LEASE_RENEW_EVERY) < ms(LEASE));

@@ -6,6 +6,7 @@ mod cut;
 mod peers;
 mod server;
 mod tokio_net;
+mod tuning;
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,8 +22,9 @@ use crate::ids::NodeId;
 pub use accepted::Accepted;
 pub use cut::{Cut, CutSignal, Cuttable};
 pub use peers::TlsPeerChannels;
-pub use server::{JoinSource, PeerGate, PeerServer, serve_peers};
+pub use server::{Gate, JoinSource, PeerGate, PeerServer, serve_peers};
 pub use tokio_net::TokioNet;
+pub use tuning::{tune_endpoint, tune_server};
 
 /// A byte stream between two addresses.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}

@@ -43,6 +43,7 @@ pub enum Action {
     Status,
     Members,
     CreateJoinToken { seconds: u64, uses: u32 },
+    RemoveNode { node: String },
 }
 
 impl Action {
@@ -59,6 +60,7 @@ impl Action {
             Self::CreateToken { .. } => "create token",
             Self::RevokeToken { .. } => "revoke token",
             Self::CreateJoinToken { .. } => "create join token",
+            Self::RemoveNode { .. } => "remove node",
             Self::ListNamespaces { .. }
             | Self::DescribeNamespace { .. }
             | Self::ListBrokers { .. }
@@ -187,6 +189,11 @@ pub(super) fn jtis(jtis: Vec<String>) -> Result<Vec<String>, ApiError> {
         Some(bad) => Err(ApiError::invalid(format!("jti {bad:?} is empty or longer than {MAX_JTI_BYTES} bytes"))),
         None => Ok(jtis),
     }
+}
+
+/// A node, by its name or number.
+pub(super) fn remove_node(node: String) -> Result<Action, ApiError> {
+    if node.is_empty() { Err(ApiError::invalid("node is missing")) } else { Ok(Action::RemoveNode { node }) }
 }
 
 /// How long and how often a join token is good.

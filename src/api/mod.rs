@@ -16,7 +16,9 @@ mod tests;
 pub use action::{Action, BrokerRef, Target};
 pub use error::{ApiError, ApiErrorKind};
 pub use grpc::routes;
-pub use reply::{BrokerView, GroupView, MemberView, NamespaceView, Reply, RevocationView, StatusView, TokenView};
+pub use reply::{
+    BrokerView, GroupView, LeaseView, MemberView, NamespaceView, Reply, RevocationView, StatusView, TokenView,
+};
 pub use serve::serve;
 pub use service::{ClusterView, Everywhere, Place, Readiness, Service, Tools};
 pub use time::rfc3339;

@@ -86,7 +86,23 @@ pub struct StatusView {
     pub version: &'static str,
     /// Ready, or why not.
     pub ready: Result<(), String>,
+    /// Settled, or what is missing.
+    pub settled: Result<(), String>,
+    pub leases: Vec<LeaseView>,
     pub groups: Vec<GroupView>,
+}
+
+/// A node's lease, as committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "named after what they hold")]
+pub struct LeaseView {
+    pub node: NodeId,
+    pub name: String,
+    pub incarnation: Incarnation,
+    /// `live`, `expired`, `never`.
+    pub state: &'static str,
+    /// When that life registered; 0 before the first.
+    pub since: UnixMillis,
 }
 
 /// A Raft group.
@@ -113,4 +129,6 @@ pub struct MemberView {
     pub zone: String,
     pub version: String,
     pub leased: bool,
+    /// Being removed.
+    pub leaving: bool,
 }

@@ -6,10 +6,10 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use rookery_cluster::clock::SystemClock;
 use rookery_cluster::consensus::{Applied, BoxFuture, Consensus, GroupStatus, ProposeError, Replicated};
-use rookery_cluster::ids::{AccountId, ClusterId, GroupId, LogIndex, NodeId, TokenId};
+use rookery_cluster::ids::{AccountId, ClusterId, GroupId, Incarnation, LogIndex, NodeId, TokenId};
 use rookery_cluster::membership::Member;
 use rookery_cluster::metadata::handle::machine;
-use rookery_cluster::metadata::{CommandBody, Metadata, MetadataMachine, Scope};
+use rookery_cluster::metadata::{CommandBody, Metadata, MetadataMachine, NodeCard, Scope};
 use rookery_cluster::rng::SystemRng;
 use rookery_proto::admin;
 use rookery_proto::admin::brokers_client::BrokersClient;
@@ -92,6 +92,9 @@ impl ClusterView for OneNode {
     }
     fn ready(&self) -> Readiness {
         Err("starting".into())
+    }
+    fn settled(&self) -> Readiness {
+        Err("group 3 has no leader".into())
     }
     fn groups(&self) -> Vec<(GroupId, GroupStatus)> {
         let status = GroupStatus { leader: Some(NodeId(1)), term: 3, voters: vec![NodeId(1)], ..<_>::default() };
@@ -348,10 +351,44 @@ async fn api_tokens_work_until_revoked() {
 #[tokio::test]
 async fn the_cluster_is_shown_and_joined() {
     let world = World::new().await;
+    let node = |name: &str, key| CommandBody::AddNode {
+        name: name.into(),
+        key_hash: [key; 32],
+        join_token: None,
+        voter_eligible: true,
+    };
+    let (id, incarnation, card) = (NodeId(1), Incarnation(4), NodeCard::default());
+    let register = CommandBody::RegisterIncarnation { node: id, incarnation, card };
+    for body in [node("a", 1), node("b", 2), register] {
+        world.metadata.propose(body).await.unwrap().1.into_result().unwrap();
+    }
     let mut cluster = ClusterClient::new(world.channel.clone());
     let status = cluster.status(world.ask(<_>::default())).await.unwrap().into_inner();
     assert_eq!((status.ready, status.not_ready_because.as_str()), (false, "starting"));
     assert_eq!((status.groups[0].leader, status.groups[0].term), (1, 3));
+    assert_eq!((status.settled, status.not_settled_because.as_str()), (false, "group 3 has no leader"));
+    let leases: Vec<_> = status.leases.iter().map(|l| (l.node, l.incarnation, l.state.as_str())).collect();
+    assert_eq!(leases, [(1, 4, "live"), (2, 0, "never")]);
+    assert_eq!(status.leases.iter().map(|l| l.since.is_empty()).collect::<Vec<_>>(), [false, true]);
+    let remove =
+        |node: &str, request_id: &str| admin::RemoveNodeRequest { node: node.into(), request_id: request_id.into() };
+    let unknown = cluster.remove_node(world.ask(remove("c", ""))).await.unwrap_err();
+    assert_eq!((unknown.code(), unknown.message()), (Code::NotFound, "there is no node \"c\""));
+    // Nobody forgets the node here but the test.
+    let groups = (0..=16).map(GroupId).collect();
+    let id = "0000000000000000000000000000beef";
+    let (mut other, asked) = (cluster.clone(), world.ask(remove("b", id)));
+    let mut removing = JoinSet::new();
+    removing.spawn(async move { other.remove_node(asked).await });
+    world.metadata.watch().wait_for(|view| view.is_leaving(NodeId(2))).await.unwrap();
+    let members = cluster.members(world.ask(<_>::default())).await.unwrap().into_inner().members;
+    assert_eq!(members.iter().map(|m| m.leaving).collect::<Vec<_>>(), [false, true]);
+    for body in [CommandBody::LeftGroups { node: NodeId(2), groups }, CommandBody::RemoveNode { node: NodeId(2) }] {
+        world.metadata.propose(body).await.unwrap().1.into_result().unwrap();
+    }
+    removing.join_next().await.unwrap().unwrap().unwrap();
+    cluster.remove_node(world.ask(remove("b", id))).await.unwrap();
+    assert_eq!(cluster.remove_node(world.ask(remove("b", ""))).await.unwrap_err().code(), Code::NotFound);
     let asked = admin::CreateJoinTokenRequest { uses: 3, ..<_>::default() };
     let token = cluster.create_join_token(world.ask(asked)).await.unwrap().into_inner();
     assert_eq!(token.ca_pin.len(), 64);

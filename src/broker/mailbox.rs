@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rookery_cluster::handle::{ClusterEvent, Run, WorkerPort};
@@ -44,8 +45,14 @@ pub type Answer = Box<dyn FnOnce(Fetched) + Send>;
 pub enum Mail {
     /// From the cluster's drivers.
     Cluster(ClusterEvent),
-    /// A new connection.
-    Adopt { incoming: Box<Incoming>, from: SocketAddr, server_name: Option<Arc<str>>, transport: Transport },
+    /// A new connection, `spent` after it was accepted: that is part of the time that it has for its CONNECT.
+    Adopt {
+        incoming: Box<Incoming>,
+        from: SocketAddr,
+        server_name: Option<Arc<str>>,
+        transport: Transport,
+        spent: Duration,
+    },
     /// A token was checked.
     Authenticated { conn: ConnKey, result: Result<Admitted, ReasonCode> },
     /// Publishes from another worker of this node.

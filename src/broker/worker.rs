@@ -374,13 +374,13 @@ fn sweep(shared: &Rc<Shared>, mail: &mut Vec<Mail>) -> Option<crate::mqtt::codec
         shared.config.progress.fetch_add(1, Ordering::Relaxed);
         match item {
             Mail::Cluster(event) => on_cluster(shared, event),
-            Mail::Adopt { mut incoming, from, server_name, transport } => {
+            Mail::Adopt { mut incoming, from, server_name, transport, spent } => {
                 if let Err(error) = incoming.attach() {
                     tracing::warn!(%error, "a new connection could not be taken over");
                     continue;
                 }
-                let now = shared.config.clock.now();
-                let key = shared.core.borrow_mut().open(now, from, server_name, transport);
+                let accepted = Moment(shared.config.clock.now().0.saturating_sub(spent));
+                let key = shared.core.borrow_mut().open(accepted, from, server_name, transport);
                 spawn(serve::serve(shared.clone(), key, incoming));
             }
             Mail::Authenticated { conn, result } => shared.step(Input::Authenticated { conn, result }),

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use rookery_proto::admin::cluster_client::ClusterClient;
-use rookery_proto::admin::{CreateJoinTokenRequest, Group, Member, MembersRequest, StatusRequest};
+use rookery_proto::admin::{
+    CreateJoinTokenRequest, Group, Member, MembersRequest, NodeLease, RemoveNodeRequest, StatusRequest,
+};
 use serde_json::{Value, json};
 
 use super::broker::seconds;
@@ -49,9 +51,14 @@ pub(super) enum ClusterCommand {
         #[arg(long, default_value_t = 1)]
         uses: u32,
     },
+    /// Remove a node: its groups go to others, and no node lets it in any more.
+    Remove {
+        /// Its name or number.
+        node: String,
+    },
     /// List the nodes.
     Members,
-    /// Show who leads what.
+    /// Show whose lease is live and who leads what.
     Status,
 }
 
@@ -78,11 +85,20 @@ pub(super) fn run(options: &ApiOptions, command: ClusterCommand) -> Result<(), F
             }
             Ok(())
         }
+        ClusterCommand::Remove { node } => {
+            let message = RemoveNodeRequest { node: node.clone(), request_id: request_id() };
+            Api::find(options)?.call(|via| {
+                let message = message.clone();
+                async move { ClusterClient::new(via).remove_node(message).await }
+            })?;
+            output::done(options.output, &format!("node {node} was removed"));
+            Ok(())
+        }
         ClusterCommand::Members => {
             let reply = Api::find(options)?
                 .call(|via| async move { ClusterClient::new(via).members(MembersRequest::default()).await })?;
             let objects: Vec<Value> = reply.members.iter().map(member).collect();
-            let columns = ["id", "name", "state", "role", "leased", "address", "region", "zone", "version"];
+            let columns = ["id", "name", "state", "role", "leased", "leaving", "address", "region", "zone", "version"];
             output::list(options.output, &columns, &objects);
             Ok(())
         }
@@ -111,15 +127,21 @@ fn status(options: &ApiOptions) -> Result<(), Failure> {
     let reply = Api::find(options)?
         .call(|via| async move { ClusterClient::new(via).status(StatusRequest::default()).await })?;
     let groups: Vec<Value> = reply.groups.iter().map(group).collect();
+    let leases: Vec<Value> = reply.leases.iter().map(lease).collect();
     match options.output {
         Output::Json => output::json(&json!({
             "node": reply.node, "version": reply.version, "ready": reply.ready,
-            "not_ready_because": reply.not_ready_because, "groups": groups,
+            "not_ready_because": reply.not_ready_because, "settled": reply.settled,
+            "not_settled_because": reply.not_settled_because, "leases": leases, "groups": groups,
         })),
         Output::Table => {
             let ready =
                 if reply.ready { "ready".to_owned() } else { format!("not ready: {}", reply.not_ready_because) };
             output::print(&format!("node {} (rookery {}) is {ready}", reply.node, reply.version));
+            if !reply.settled {
+                output::print(&format!("not settled: {}", reply.not_settled_because));
+            }
+            output::list(Output::Table, &["node", "name", "incarnation", "lease", "since"], &leases);
             output::list(
                 Output::Table,
                 &["group", "leader", "term", "applied", "voters", "learners", "stopped"],
@@ -142,6 +164,16 @@ fn group(group: &Group) -> Value {
     })
 }
 
+fn lease(lease: &NodeLease) -> Value {
+    json!({
+        "node": lease.node,
+        "name": lease.name,
+        "incarnation": lease.incarnation,
+        "lease": lease.state,
+        "since": lease.since,
+    })
+}
+
 fn member(member: &Member) -> Value {
     json!({
         "id": member.id,
@@ -151,6 +183,7 @@ fn member(member: &Member) -> Value {
         "state": member.state,
         "role": member.role,
         "leased": member.leased,
+        "leaving": member.leaving,
         "region": member.region,
         "zone": member.zone,
         "version": member.version,

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::process::ExitCode;
 
+/// The exit code of a node that has no place in its cluster any more. The systemd unit knows it.
+const GONE: u8 = crate::node::GONE;
+
 /// Why a command did not do what it was asked to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -23,6 +26,8 @@ enum Kind {
     Unreachable,
     /// 4: it may or may not have been done, or it is done, but perhaps not everywhere yet.
     Unknown,
+    /// 5: this node has no place in its cluster, so that starting it again does not help.
+    Gone,
 }
 
 impl Failure {
@@ -46,6 +51,11 @@ impl Failure {
         Self { kind: Kind::Unknown, what: what.to_string(), hint: None }
     }
 
+    /// This node has no place in its cluster any more: exit code [`GONE`].
+    pub fn gone(what: impl fmt::Display) -> Self {
+        Self { kind: Kind::Gone, what: what.to_string(), hint: None }
+    }
+
     /// Adds what to do about it.
     #[must_use]
     pub fn hint(mut self, hint: impl fmt::Display) -> Self {
@@ -63,7 +73,7 @@ impl Failure {
         let hint = "it may have been done: look before you do it again".to_owned();
         match self.kind {
             Kind::Unreachable | Kind::Unknown => Self { kind: Kind::Unknown, hint: Some(hint), ..self },
-            Kind::Refused | Kind::Usage => self,
+            Kind::Refused | Kind::Usage | Kind::Gone => self,
         }
     }
 
@@ -74,6 +84,7 @@ impl Failure {
             Kind::Usage => 2,
             Kind::Unreachable => 3,
             Kind::Unknown => 4,
+            Kind::Gone => GONE,
         })
     }
 }

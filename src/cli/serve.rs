@@ -90,6 +90,7 @@ pub(super) fn failure(error: NodeError) -> Failure {
     match error {
         NodeError::NoMember(_) | NodeError::Member(_) => Failure::usage(error),
         NodeError::Join(_) => Failure::unreachable(error),
+        NodeError::Removed { .. } | NodeError::Superseded { .. } => Failure::gone(error),
         other => Failure::refused(other),
     }
 }

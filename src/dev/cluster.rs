@@ -14,9 +14,9 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
-use super::{DevError, DevInfo, DevNode, DevOptions, Layout, MAX_NODES, Ports, demo, print};
+use super::{DevError, DevInfo, DevNode, DevOptions, Layout, MAX_NODES, Ports, demo, print, settle};
 use crate::config::Config;
-use crate::node::found;
+use crate::node::{GONE, found};
 
 /// A node has opened its clients' ports by then, or something is wrong.
 const READY: Duration = Duration::from_secs(60);
@@ -65,7 +65,8 @@ impl Nodes {
         for id in 1..=options.nodes {
             self.ready(id).await?;
         }
-        let info = self.describe().await?;
+        let settled = self.settled().await?;
+        let info = self.describe(settled).await?;
         self.layout.write_info(&info)?;
         print::ready(&info, &self.layout, options.json);
         self.watch().await
@@ -134,7 +135,16 @@ impl Nodes {
         Ok(())
     }
 
+    /// Waits until a node serves. One that was removed from the cluster never does: the others go on without it.
     async fn ready(&mut self, id: u64) -> Result<(), DevError> {
+        if !self.opens(id).await? {
+            print::removed(id, &self.layout);
+            self.children.retain(|(of, _)| *of != id);
+        }
+        Ok(())
+    }
+
+    async fn opens(&mut self, id: u64) -> Result<bool, DevError> {
         let config = self.layout.config(id)?;
         let log = self.layout.log_file(id);
         let fails = |what: String| DevError::Process { node: id, what, log: log.clone() };
@@ -143,10 +153,13 @@ impl Nodes {
                 if let Some((_, child)) = self.children.iter_mut().find(|(of, _)| *of == id)
                     && let Ok(Some(status)) = child.try_wait()
                 {
+                    if status.code() == Some(i32::from(GONE)) {
+                        return Ok(false);
+                    }
                     return Err(fails(format!("ended with {status}")));
                 }
                 if is_open(config.listeners.mqtt.first().copied()).await && is_open(Some(config.api.grpc)).await {
-                    return Ok(());
+                    return Ok(true);
                 }
                 sleep(LOOK_EVERY).await;
             }
@@ -154,16 +167,34 @@ impl Nodes {
         timeout(READY, opened).await.unwrap_or_else(|_| Err(fails("does not get ready".to_owned())))
     }
 
-    async fn describe(&self) -> Result<DevInfo, DevError> {
+    /// Whether all is where it should be; says what is not. The nodes serve all the same, so that this is no error.
+    async fn settled(&self) -> Result<bool, DevError> {
+        let mut nodes = Vec::new();
+        for (id, _) in &self.children {
+            nodes.push((*id, self.layout.config(*id)?.api.grpc.to_string()));
+        }
+        let settled = settle::settled(&nodes, &self.token()?).await;
+        if let Err(why) = &settled {
+            print::unsettled(why);
+        }
+        Ok(settled.is_ok())
+    }
+
+    fn token(&self) -> Result<String, DevError> {
+        let path = self.layout.token_file();
+        let token = std::fs::read_to_string(&path).map_err(DevError::io(&path))?;
+        Ok(token.trim().to_owned())
+    }
+
+    async fn describe(&self, settled: bool) -> Result<DevInfo, DevError> {
         let mut nodes = Vec::new();
         for (id, child) in &self.children {
             nodes.push(describe_node(*id, child.id().unwrap_or(0), &self.layout.config(*id)?));
         }
-        let path = self.layout.token_file();
-        let token = std::fs::read_to_string(&path).map_err(DevError::io(&path))?;
+        let token = self.token()?;
         let known = self.layout.read_info().map(|info| info.credentials).unwrap_or_default();
         let grpc = nodes.first().map(|node| node.grpc.clone()).unwrap_or_default();
-        let credentials = demo::ensure(&grpc, token.trim(), known).await.map_err(DevError::Demo)?;
+        let credentials = demo::ensure(&grpc, &token, known).await.map_err(DevError::Demo)?;
         for (client, token) in &credentials {
             self.layout.write_secret(&self.layout.credential_file(client), token)?;
         }
@@ -172,8 +203,9 @@ impl Nodes {
             ca: self.layout.ca_file(),
             namespace: super::NAMESPACE.to_owned(),
             broker: super::BROKER.to_owned(),
-            api_token_file: path,
+            api_token_file: self.layout.token_file(),
             credentials,
+            settled,
         })
     }
 

@@ -78,11 +78,7 @@ where
 {
     let mut tries = 1;
     loop {
-        let mut request = Request::new(message.clone());
-        let bearer: MetadataValue<_> =
-            format!("Bearer {token}").parse().map_err(|_| Status::invalid_argument("the api token is not text"))?;
-        request.metadata_mut().insert("authorization", bearer);
-        match send(request).await {
+        match send(authorized(token, message.clone())?).await {
             Err(status) if status.code() == Code::Unavailable && tries < TRIES => {
                 tries += 1;
                 tokio::time::sleep(PAUSE).await;
@@ -90,4 +86,13 @@ where
             other => return other,
         }
     }
+}
+
+/// `message` with the API token.
+pub fn authorized<M>(token: &str, message: M) -> Result<Request<M>, Status> {
+    let mut request = Request::new(message);
+    let bearer: MetadataValue<_> =
+        format!("Bearer {token}").parse().map_err(|_| Status::invalid_argument("the api token is not text"))?;
+    request.metadata_mut().insert("authorization", bearer);
+    Ok(request)
 }

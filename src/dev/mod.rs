@@ -5,6 +5,7 @@ mod demo;
 mod layout;
 mod ports;
 mod print;
+mod settle;
 
 use std::path::PathBuf;
 
@@ -60,6 +61,9 @@ pub struct DevInfo {
     pub api_token_file: PathBuf,
     /// Tokens by client ID.
     pub credentials: std::collections::BTreeMap<String, String>,
+    /// Whether every node had its lease and every group its replicas and a leader when this was written.
+    #[serde(default)]
+    pub settled: bool,
 }
 
 /// One node of a running `dev`; addresses are `host:port`.

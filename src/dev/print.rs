@@ -15,8 +15,24 @@ pub fn ready(info: &DevInfo, layout: &Layout, json: bool) {
     }
 }
 
+/// The nodes run, but something is still missing.
+pub fn unsettled(why: &str) {
+    eprintln!("rookery: the nodes run, but not all is in place yet: {why}. `rookery cluster status` tells when it is");
+}
+
+/// A node is none of the cluster any more.
+pub fn removed(id: u64, layout: &Layout) {
+    eprintln!(
+        "rookery: node {id} has no place in the cluster any more; the others go on. Its log is {}",
+        layout.log_file(id).display()
+    );
+}
+
 /// A node ended by itself.
 pub fn ended(id: u64, status: &ExitStatus, layout: &Layout) {
+    if status.code() == Some(i32::from(crate::node::GONE)) {
+        return removed(id, layout);
+    }
     let program = program();
     eprintln!(
         "rookery: node {id} ended ({status}); the others go on. Start it again with\n  {program} serve --config {}",

@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, timeout_at};
 
 use super::budget::Budget;
 use super::handshake::{Arrived, shake};
@@ -112,7 +112,7 @@ impl Door {
         if self.transport != Transport::Tcp || self.proxies.is_some() {
             return Some(guest);
         }
-        self.hand_over(Arrived::tcp(guest.socket), guest.from, guest.worker);
+        self.hand_over(Arrived::tcp(guest.socket), guest.from, guest.worker, Duration::ZERO);
         None
     }
 
@@ -146,9 +146,12 @@ impl Door {
     /// Shakes hands and hands over.
     async fn receive(&self, guest: Guest) {
         let mut from = guest.from;
-        let shaken = timeout(self.bounds.deadline, self.greet(guest, &mut from)).await;
+        let deadline = sleep(self.bounds.deadline).deadline();
+        let shaken = timeout_at(deadline, self.greet(guest, &mut from)).await;
         match shaken.unwrap_or(Err(Failure::Timeout.into())) {
-            Ok((arrived, worker)) => self.hand_over(arrived, from, worker),
+            Ok((arrived, worker)) => {
+                self.hand_over(arrived, from, worker, (deadline - self.bounds.deadline).elapsed());
+            }
             Err(lost) => self.count(&lost, from),
         }
     }
@@ -167,7 +170,7 @@ impl Door {
         Ok((shake(self.transport, socket, tls).await?, worker))
     }
 
-    fn hand_over(&self, arrived: Arrived, from: SocketAddr, worker: usize) {
+    fn hand_over(&self, arrived: Arrived, from: SocketAddr, worker: usize, spent: Duration) {
         let Arrived { mut incoming, server_name, resumed } = arrived;
         if incoming.park().is_err() {
             return self.count(&Failure::Gone.into(), from);
@@ -178,7 +181,7 @@ impl Door {
             stats.resumed += u64::from(resumed);
         }
         let (incoming, transport) = (Box::new(incoming), self.transport);
-        self.mailboxes[worker].post(Mail::Adopt { incoming, from, server_name, transport });
+        self.mailboxes[worker].post(Mail::Adopt { incoming, from, server_name, transport, spent });
     }
 
     fn count(&self, lost: &Lost, from: SocketAddr) {

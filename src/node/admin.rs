@@ -13,6 +13,7 @@ use rookery_cluster::leases::driver::Lease;
 use rookery_cluster::membership::Member;
 use rookery_cluster::metadata::Metadata;
 use rookery_cluster::pki::NodeTls;
+use rookery_cluster::placement;
 use rookery_cluster::swim::Members;
 use rookery_raft::Groups;
 use tokio::net::TcpListener;
@@ -67,6 +68,11 @@ impl ClusterView for Admin {
             return Err("the listeners are not open yet".to_owned());
         }
         Ok(())
+    }
+
+    fn settled(&self) -> Readiness {
+        let status = |group| self.groups.status(group);
+        placement::unsettled(self.node, &self.metadata.view(), status).map_or(Ok(()), Err)
     }
 
     fn groups(&self) -> Vec<(GroupId, GroupStatus)> {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use rookery_cluster::clock::SharedClock;
 use rookery_cluster::consensus::{BoxFuture, ProposeError};
 use rookery_cluster::ids::NodeId;
-use rookery_cluster::join::{JoinAuthority, JoinRefusal, JoinReply, JoinRequest, NodeFiles};
+use rookery_cluster::join::{
+    AskForCertificate, JoinAuthority, JoinError, JoinRefusal, JoinReply, JoinRequest, NodeFiles, Standing,
+};
 use rookery_cluster::metadata::{CommandBody, Created, Lease, Metadata, Outcome, RefusedKind, State};
 use rookery_cluster::pki::ClusterCa;
 use rookery_cluster::rng::SharedRng;
@@ -95,6 +97,19 @@ impl JoinAuthority for Authority {
         })
     }
 
+    fn standing(&self, node: NodeId) -> Standing {
+        let state = self.metadata.view();
+        match state.node(node) {
+            Some(record) => Standing::Member {
+                incarnation: record.incarnation,
+                live: record.lease == Lease::Live,
+                address: record.card.addresses.peer.clone(),
+            },
+            None if state.was_removed(node) => Standing::Removed,
+            None => Standing::Unknown,
+        }
+    }
+
     fn renew(
         &self,
         node: NodeId,
@@ -109,4 +124,14 @@ impl JoinAuthority for Authority {
             self.sign(&state, &request_pem, node, &hosts)
         })
     }
+}
+
+/// How this node renews its own certificate: it signs it itself.
+pub fn renewal(authority: Arc<Authority>, own: NodeId, hosts: Vec<String>) -> AskForCertificate {
+    Arc::new(move |request_pem| {
+        let (authority, hosts) = (authority.clone(), hosts.clone());
+        Box::pin(async move {
+            authority.renew(own, request_pem, hosts).await.map_err(|refusal| JoinError::Refused(refusal.to_string()))
+        })
+    })
 }

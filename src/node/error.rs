@@ -4,11 +4,15 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use rookery_cluster::ids::{NodeId, NodeLife};
 use rookery_cluster::join::JoinError;
 use rookery_cluster::log::LogOpenError;
 use rookery_cluster::pki::PkiError;
 use rookery_cluster::swim;
 use rookery_raft::StartError;
+
+/// The exit code of a node that has no place in its cluster any more: starting it again does not help.
+pub const GONE: u8 = 5;
 
 /// Why a node does not serve. Nothing was changed on disk, where the text does not say otherwise.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +26,30 @@ pub enum NodeError {
     /// The node's files.
     #[error("the node's files: {0}")]
     Files(io::Error),
+    /// Removed by an administrator.
+    #[error(
+        "node {node} was removed from its cluster and serves no more; to let this machine in again, empty {} and join anew",
+        data.display()
+    )]
+    Removed {
+        /// Its number.
+        node: NodeId,
+        /// Its data folder.
+        data: PathBuf,
+    },
+    /// Another process runs as this node.
+    #[error(
+        "another process runs as node {}, under life {other}; this one stops: start no node from a copy of another's \
+         data ({})",
+        other.node,
+        data.display()
+    )]
+    Superseded {
+        /// The life of the other.
+        other: NodeLife,
+        /// This one's data folder.
+        data: PathBuf,
+    },
     /// Certificates and keys.
     #[error(transparent)]
     Pki(#[from] PkiError),

@@ -27,6 +27,7 @@ pub async fn replicas(
 ) {
     loop {
         let view = views.borrow_and_update().clone();
+        peers.retain(|node| !view.was_removed(node));
         let others = view.nodes().filter(|node| node.id != own && node.lease != Lease::Never);
         for node in others {
             peers.set_address(node.id, node.card.addresses.peer.clone());

@@ -5,12 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rookery_cluster::claims::Sessions;
+use rookery_cluster::consensus::BoxFuture;
 use rookery_cluster::control::{AppliedPort, ControlService, KeptSessions, SharedMeta};
 use rookery_cluster::forward::{self, Door};
+use rookery_cluster::ids::NodeId;
 use rookery_cluster::join::{JoinAuthority, certificate_service, join_service};
 use rookery_cluster::leases::driver::Lease;
 use rookery_cluster::metadata::Metadata;
-use rookery_cluster::net::{Net, PeerGate, PeerServer, TokioNet, serve_peers};
+use rookery_cluster::net::{Gate, Net, PeerServer, TokioNet, serve_peers};
 use rookery_cluster::pki::NodeTls;
 use rookery_raft::Groups;
 use tokio::sync::oneshot;
@@ -58,7 +60,7 @@ impl PeerPort {
         let server = PeerServer {
             listener,
             tls: self.tls,
-            gate: gate(self.metadata),
+            gate: Arc::new(Members(self.metadata)),
             peers: peers.routes(),
             data: self.data,
             joins: Some(joins.routes()),
@@ -73,11 +75,22 @@ impl PeerPort {
 }
 
 /// Members may call. A node that has just joined knows no members yet: there the certificate alone decides.
-fn gate(metadata: Metadata) -> PeerGate {
-    Arc::new(move |node| {
-        let view = metadata.view();
+struct Members(Metadata);
+
+impl Gate for Members {
+    fn admits(&self, node: NodeId) -> bool {
+        let view = self.0.view();
         view.cluster().is_none() || view.node(node).is_some()
-    })
+    }
+
+    fn removed(&self, node: NodeId) -> BoxFuture<'static, ()> {
+        let mut views = self.0.watch();
+        Box::pin(async move {
+            if views.wait_for(|view| view.was_removed(node)).await.is_err() {
+                std::future::pending().await
+            }
+        })
+    }
 }
 
 impl Serving {

@@ -12,11 +12,12 @@ use rookery_cluster::consensus::SharedConsensus;
 use rookery_cluster::control::{GrpcControl, Handover, NodeMetadata, SharedControl, SharedMeta};
 use rookery_cluster::forward::{Door, Forward, ForwardConfig};
 use rookery_cluster::handle::SharedWorkerPort;
-use rookery_cluster::ids::{GroupId, NodeId, NodeLife, WorkerId};
-use rookery_cluster::join::{JoinError, NodeFiles, keep_renewed};
-use rookery_cluster::leases::driver::Lease;
+use rookery_cluster::ids::{GroupId, NodeLife, WorkerId};
+use rookery_cluster::join::{NodeFiles, keep_renewed};
+use rookery_cluster::leases::driver::{Lease, LeaseStatus};
 use rookery_cluster::metadata::{self, Metadata, State};
 use rookery_cluster::net::{SharedNet, SharedPeers, TlsPeerChannels, TokioNet};
+use rookery_cluster::pki::CaHash;
 use rookery_cluster::placement::driver::Placement;
 use rookery_cluster::rng::{SharedRng, SystemRng};
 use rookery_cluster::swim::{self, Keyring, Members, SwimConfig};
@@ -24,11 +25,12 @@ use rookery_raft::{GroupConfig, Groups, Settings};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::admin::{Admin, ApiPorts};
-use super::authority::Authority;
+use super::authority::{Authority, renewal};
 use super::client_tls::ClientCertificates;
 use super::data_plane::DataPlane;
 use super::health::{LifeStats, NodeHealth};
 use super::peers::{PeerPort, Serving};
+use super::removal::Removal;
 use super::services::NodeServices;
 use super::stores::Stores;
 use super::{NodeError, card, follow, found};
@@ -66,12 +68,14 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
             () = &mut stop => return Ok(()),
             node = Box::pin(Node::start(&config)) => node?,
         };
+        let removed = node.removal();
         let end = tokio::select! {
             () = &mut stop => Ok(End::Stopped),
+            gone = removed.happened() => Err(gone),
             end = node.serve() => end,
         };
         // Also after an error: what was started must not be dropped while it runs.
-        node.stop(end.as_ref().unwrap_or(&End::Stopped)).await;
+        node.stop(&end).await;
         if let End::Stopped = end? {
             return Ok(());
         }
@@ -83,6 +87,7 @@ pub async fn serve(config: Config, stop: impl Future<Output = ()>) -> Result<(),
 struct Node {
     config: Config,
     files: Arc<NodeFiles>,
+    ca: CaHash,
     clock: SharedClock,
     rng: SharedRng,
     stores: Arc<Stores>,
@@ -229,6 +234,7 @@ impl Node {
                 mqtts_port: config.listeners.mqtts.first().map_or(8883, SocketAddr::port),
             },
         };
+        let ca = tls.ca_hash();
         let api = ApiPorts::open(config, Service::new(tools), health.clone(), &tls, clock.clone()).await?;
         tasks.spawn(keep_renewed(
             tls,
@@ -241,6 +247,7 @@ impl Node {
         Ok(Self {
             config: config.clone(),
             files,
+            ca,
             clock,
             rng,
             stores,
@@ -266,10 +273,10 @@ impl Node {
     /// Serves clients as soon as the node has a life and its lease, until that life is over.
     async fn serve(&mut self) -> Result<End, NodeError> {
         let mut status = self.lease.status();
-        let life = match status.wait_for(|status| status.life.is_some() && status.held).await {
-            Ok(status) => status.life,
-            Err(_) => None,
-        };
+        let begun = |status: &LeaseStatus| status.life.is_some() && status.held || status.superseded.is_some();
+        let found = status.wait_for(begun).await.map(|status| *status).unwrap_or_default();
+        self.check_alone(&found)?;
+        let life = found.life;
         let Some(life) = life else { return Ok(End::LifeOver) };
         // R11 rests on this read: it knows every node whose lease was granted before this one's.
         let view = loop {
@@ -291,8 +298,17 @@ impl Node {
         *self.admin.serving.write() = true;
         tracing::info!(%life, "serving");
         // The status is gone only with the lease's driver, and then nothing renews it.
-        let _ = status.wait_for(|status| status.life != Some(life)).await;
+        let over = status.wait_for(|status| status.life != Some(life)).await.map(|status| *status).unwrap_or_default();
+        self.check_alone(&over)?;
         Ok(End::LifeOver)
+    }
+
+    /// A node that another process runs as well does not take turns with it.
+    fn check_alone(&self, status: &LeaseStatus) -> Result<(), NodeError> {
+        match status.superseded {
+            Some(other) => Err(NodeError::Superseded { other, data: self.config.node.data_dir.clone() }),
+            None => Ok(()),
+        }
     }
 
     async fn begin(&self, life: NodeLife, view: Arc<State>) -> Result<Life, NodeError> {
@@ -369,7 +385,19 @@ impl Node {
         Ok(swim::start(swim, net, self.clock.clone(), self.rng.clone()).await?)
     }
 
-    async fn stop(mut self, end: &End) {
+    fn removal(&self) -> Removal {
+        Removal {
+            files: self.files.clone(),
+            data: self.config.node.data_dir.clone(),
+            address: card::advertised(&self.config),
+            ca: self.ca,
+            clock: self.clock.clone(),
+            lease: self.lease.clone(),
+            metadata: self.metadata.clone(),
+        }
+    }
+
+    async fn stop(mut self, end: &Result<End, NodeError>) {
         *self.admin.serving.write() = false;
         if let Some(api) = self.api.take() {
             api.close().await;
@@ -377,15 +405,17 @@ impl Node {
         if let Some(life) = self.serving.take() {
             life.listeners.stop_accepting();
             let reason = match end {
-                End::Stopped => ReasonCode::SERVER_SHUTTING_DOWN,
-                End::LifeOver => ReasonCode::USE_ANOTHER_SERVER,
+                Ok(End::LifeOver) | Err(NodeError::Removed { .. } | NodeError::Superseded { .. }) => {
+                    ReasonCode::USE_ANOTHER_SERVER
+                }
+                Ok(End::Stopped) | Err(_) => ReasonCode::SERVER_SHUTTING_DOWN,
             };
             for worker in &life.workers {
                 worker.mailbox().post(Mail::Stop { reason });
             }
             let joined = tokio::task::spawn_blocking(move || life.workers.into_iter().for_each(Worker::join));
             let _ = joined.await;
-            if let End::Stopped = end {
+            if !matches!(end, Ok(End::LifeOver)) {
                 let _ = tokio::time::timeout(FAREWELL, self.lease.end()).await;
             }
             let _ = tokio::time::timeout(FAREWELL, life.members.leave()).await;
@@ -403,14 +433,4 @@ impl Node {
         self.groups.shutdown().await;
         self.stores.close();
     }
-}
-
-fn renewal(authority: Arc<Authority>, own: NodeId, hosts: Vec<String>) -> rookery_cluster::join::AskForCertificate {
-    use rookery_cluster::join::JoinAuthority;
-    Arc::new(move |request_pem| {
-        let (authority, hosts) = (authority.clone(), hosts.clone());
-        Box::pin(async move {
-            authority.renew(own, request_pem, hosts).await.map_err(|refusal| JoinError::Refused(refusal.to_string()))
-        })
-    })
 }

@@ -12,6 +12,7 @@ mod t21_revocation;
 mod t30_kill_each;
 mod t31_leader_killed;
 mod t32_restart;
+mod t33_removed_node;
 mod t40_bad_packets;
 mod t41_bad_start;
 mod t50_listeners;

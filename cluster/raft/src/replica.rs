@@ -100,6 +100,7 @@ impl Replica {
             applied: LogIndex(metrics.last_applied.map_or(0, |id| id.index())),
             voters: members.voter_ids().map(NodeId).collect(),
             learners: members.learner_ids().map(NodeId).collect(),
+            members_at: LogIndex(metrics.membership_config.log_id().map_or(0, |id| id.index())),
             stopped,
         }
     }

@@ -59,6 +59,8 @@ pub struct World {
     cut: Mutex<BTreeSet<NodeId>>,
     /// Notices to these are lost.
     pub deaf: Mutex<BTreeSet<NodeId>>,
+    /// Nodes that are removed as soon as their lease is over.
+    pub drained: Mutex<BTreeSet<NodeId>>,
     nodes: Mutex<BTreeMap<NodeId, (Lease, Sessions)>>,
 }
 
@@ -73,6 +75,7 @@ impl World {
             meta: watch::Sender::new(Meta::default()),
             cut: Mutex::default(),
             deaf: Mutex::default(),
+            drained: Mutex::default(),
             nodes: Mutex::default(),
         })
     }
@@ -197,6 +200,13 @@ impl MetaPort for Table {
         let meta = self.0.meta.borrow();
         let of = meta.nodes.get(&life.node);
         of.is_some_and(|(last, live)| life.incarnation < *last || life.incarnation == *last && !live)
+    }
+    fn newest(&self, node: NodeId) -> Option<NodeLife> {
+        let meta = self.0.meta.borrow();
+        meta.nodes.get(&node).map(|(incarnation, _)| NodeLife { node, incarnation: *incarnation })
+    }
+    fn is_drained(&self, node: NodeId) -> bool {
+        self.0.drained.lock().contains(&node)
     }
     fn applied(&self) -> LogIndex {
         LogIndex(self.0.meta.borrow().index)

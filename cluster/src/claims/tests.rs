@@ -274,3 +274,30 @@ async fn a_node_that_ends_itself_keeps_nobody_waiting() {
     one.granted().await;
     assert!(world.clock.now().since(began) < CLAIM_RESEND);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_life_that_another_process_ended_is_not_followed_by_one_of_this() {
+    let world = World::new();
+    let (_one, two) = (Node::start(&world, 1).await, Node::start(&world, 2).await);
+    let mut status = two.lease.status();
+    let other = two.meta.register().await.unwrap();
+    let ended = *status.wait_for(|s| s.superseded.is_some()).await.unwrap();
+    assert_eq!((ended.superseded, ended.life, ended.held), (Some(other), None, false));
+    tokio::time::sleep(4 * LEASE).await;
+    assert_eq!(two.meta.newest(NodeId(2)), Some(other), "it registers no more");
+    assert!(!two.lease.may_serve());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drained_nodes_lease_runs_out() {
+    let world = World::new();
+    let (one, two) = (Node::start(&world, 1).await, Node::start(&world, 2).await);
+    let life = two.lease.life().unwrap();
+    world.drained.lock().insert(NodeId(2));
+    let mut status = two.lease.status();
+    status.wait_for(|s| !s.held).await.unwrap();
+    assert!(!one.meta.has_ended(life), "it stops before its claims are free");
+    while !one.meta.has_ended(life) {
+        one.meta.changed(one.meta.applied()).await;
+    }
+}

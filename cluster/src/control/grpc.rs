@@ -12,7 +12,7 @@ use crate::consensus::BoxFuture;
 use crate::handle::{Home, SessionGrant};
 use crate::ids::{BrokerId, Epoch, Incarnation, LogIndex, NodeId, NodeLife, Nonce, SessionId, WorkerId};
 use crate::leases::Verdict;
-use crate::limits::{LEASE_RENEW_EVERY, MAX_GRPC_MESSAGE_BYTES};
+use crate::limits::{LEASE_ANSWER, LEASE_RENEW_EVERY, MAX_GRPC_MESSAGE_BYTES};
 use crate::net::{Purpose, SharedPeers};
 use crate::sessions::{ClaimKey, Claimant, Refusal};
 
@@ -41,7 +41,7 @@ impl ControlClient for GrpcControl {
     fn renew(&self, leader: NodeId, life: NodeLife) -> BoxFuture<'_, Result<Verdict, ControlError>> {
         Box::pin(async move {
             let message = wire::RenewLeaseRequest { life: Some(life_to_wire(life)) };
-            let answer = self.client(leader)?.renew_lease(within(message, CALL_TIMEOUT)).await.map_err(failed)?;
+            let answer = self.client(leader)?.renew_lease(within(message, LEASE_ANSWER)).await.map_err(failed)?;
             verdict_from_wire(answer.into_inner().verdict())
         })
     }

@@ -45,6 +45,14 @@ impl MetaPort for NodeMetadata {
         self.metadata.view().is_expired(life)
     }
 
+    fn newest(&self, node: NodeId) -> Option<NodeLife> {
+        self.metadata.view().node(node).map(|record| record.life())
+    }
+
+    fn is_drained(&self, node: NodeId) -> bool {
+        self.metadata.view().is_drained(node)
+    }
+
     fn applied(&self) -> LogIndex {
         self.metadata.view().applied()
     }

@@ -19,6 +19,10 @@ pub trait MetaPort: Send + Sync + 'static {
     fn live(&self) -> Vec<NodeLife>;
     /// Whether group 0 has committed that `life` ended: by expiry, or by a later life of its node.
     fn has_ended(&self, life: NodeLife) -> bool;
+    /// The newest life of a node that group 0 has registered, if it is known here.
+    fn newest(&self, node: NodeId) -> Option<NodeLife>;
+    /// Whether this node is being removed and no group needs it any more: its lease is not renewed then.
+    fn is_drained(&self, node: NodeId) -> bool;
     /// The last index of group 0 applied here.
     fn applied(&self) -> LogIndex;
     /// Resolves once an index after `seen` is applied here.

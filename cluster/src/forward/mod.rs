@@ -22,7 +22,6 @@ mod driver;
 mod interest_driver;
 mod interest_in;
 mod interest_out;
-mod net;
 mod service;
 mod stats;
 mod wire;
@@ -30,7 +29,6 @@ mod wire;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use net::{KEEPALIVE, KEEPALIVE_TIMEOUT, STREAM_WINDOW_BYTES, tune_endpoint, tune_server};
 pub use service::{Door, Service, service};
 pub use stats::ForwardStats;
 
@@ -47,7 +45,7 @@ pub struct ForwardConfig {
     pub own: NodeLife,
     /// The mailboxes of workers 0, 1, 2, ...
     pub workers: Vec<SharedWorkerPort>,
-    /// Channels to the peers. Those of `Purpose::Data` should have passed [`tune_endpoint`].
+    /// Channels to the peers. Those of `Purpose::Data` should have passed [`tune_endpoint`](crate::net::tune_endpoint).
     pub peers: SharedPeers,
     /// Where time comes from.
     pub clock: SharedClock,
@@ -65,7 +63,7 @@ pub struct Forward {
 
 impl Forward {
     /// Starts forwarding, with an empty live set, and returns the service to add to the server for peers (which
-    /// should have passed [`tune_server`], and whose requests must carry
+    /// should have passed [`tune_server`](crate::net::tune_server), and whose requests must carry
     /// [`PeerIdentity`](crate::net::PeerIdentity)). No worker hears `InterestComplete` before the first
     /// [`Forward::set_live`].
     pub fn start(config: ForwardConfig) -> (Forward, Service) {

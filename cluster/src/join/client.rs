@@ -8,6 +8,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use rookery_proto::join as proto;
 use rookery_proto::join::join_client::JoinClient;
+use rookery_proto::join::standing_reply::Standing as Wire;
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, CertificateError};
 use tokio::time::timeout;
@@ -16,9 +17,9 @@ use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Status};
 
-use super::{JoinError, JoinToken, NodeFiles};
+use super::{JoinError, JoinToken, NodeFiles, Standing};
 use crate::clock::SharedClock;
-use crate::ids::NodeId;
+use crate::ids::{Incarnation, NodeId};
 use crate::net::{BoxStream, Net};
 use crate::pki::{ALPN_JOIN, CaHash, ClusterSecrets, KeyAndRequest, join_client_config};
 
@@ -90,15 +91,46 @@ async fn ask(
     pin: CaHash,
     request: proto::JoinRequest,
 ) -> Result<proto::JoinReply, JoinError> {
-    let stream = match timeout(CONNECT_TIMEOUT, connect(net, clock.clone(), at, pin)).await {
-        Ok(connected) => connected?,
-        Err(_) => return Err(unreachable(at, "no answer in time")),
-    };
-    let channel = channel_over(stream).await.map_err(|e| version(at, e))?;
+    let channel = open(net, clock, at, pin).await?;
     match timeout(CALL_TIMEOUT, JoinClient::new(channel).join(request)).await {
         Ok(answer) => Ok(answer.map_err(|status| refused(at, &status))?.into_inner()),
         Err(_) => Err(JoinError::Unavailable("no answer in time".to_owned())),
     }
+}
+
+/// Asks the node at `at`, which must be of the cluster whose authority hashes to `pin`, what it knows of `node`.
+pub async fn standing(
+    net: &dyn Net,
+    clock: SharedClock,
+    at: &str,
+    pin: CaHash,
+    node: NodeId,
+) -> Result<Standing, JoinError> {
+    let channel = open(net, &clock, at, pin).await?;
+    let mut client = JoinClient::new(channel);
+    match timeout(CONNECT_TIMEOUT, client.standing(proto::StandingRequest { node: node.0 })).await {
+        Ok(Ok(answer)) => {
+            let reply = answer.into_inner();
+            Ok(match reply.standing() {
+                Wire::Member => {
+                    let incarnation = Incarnation(reply.incarnation);
+                    Standing::Member { incarnation, live: reply.live, address: reply.address }
+                }
+                Wire::Removed => Standing::Removed,
+                Wire::Unknown | Wire::Unspecified => Standing::Unknown,
+            })
+        }
+        Ok(Err(status)) => Err(refused(at, &status)),
+        Err(_) => Err(JoinError::Unavailable("no answer in time".to_owned())),
+    }
+}
+
+async fn open(net: &dyn Net, clock: &SharedClock, at: &str, pin: CaHash) -> Result<Channel, JoinError> {
+    let stream = match timeout(CONNECT_TIMEOUT, connect(net, clock.clone(), at, pin)).await {
+        Ok(connected) => connected?,
+        Err(_) => return Err(unreachable(at, "no answer in time")),
+    };
+    channel_over(stream).await.map_err(|e| version(at, e))
 }
 
 async fn connect(net: &dyn Net, clock: SharedClock, at: &str, pin: CaHash) -> Result<Tls, JoinError> {

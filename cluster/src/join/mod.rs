@@ -15,14 +15,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 
-pub use client::{Joining, join};
+pub use client::{Joining, join, standing};
 pub use files::{NodeFiles, write_atomic};
 pub use renew::{AskForCertificate, keep_renewed, renew_at};
 pub use server::{certificate_service, join_service};
 pub use token::{BadToken, JoinToken, secret_hash};
 
 use crate::consensus::BoxFuture;
-use crate::ids::{ClusterId, NodeId};
+use crate::ids::{ClusterId, Incarnation, NodeId};
 use crate::pki::{ClusterSecrets, PkiError};
 
 /// Key of a node's peer port in `addresses`.
@@ -88,10 +88,30 @@ pub enum JoinRefusal {
     Unavailable(String),
 }
 
+/// What a member knows of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is a member.
+    Member {
+        /// Its newest life; 0 before the first.
+        incarnation: Incarnation,
+        /// Whether the lease of that life is live.
+        live: bool,
+        /// The peer port that it registered with: `host:port`.
+        address: String,
+    },
+    /// It was a member, and never will be again under that number.
+    Removed,
+    /// Not heard of, which may be for want of news.
+    Unknown,
+}
+
 /// Who decides: in the program, the metadata group with the authority's key.
 pub trait JoinAuthority: Send + Sync + 'static {
     /// Admits a node, or refuses it.
     fn admit(&self, request: JoinRequest) -> BoxFuture<'_, Result<JoinReply, JoinRefusal>>;
+    /// What is known here of a node.
+    fn standing(&self, node: NodeId) -> Standing;
     /// Signs a member's request again. `node` is proven by the caller's certificate. Returns PEM.
     fn renew(
         &self,

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use rookery_proto::join as proto;
 use rookery_proto::join::certificates_server::{Certificates, CertificatesServer};
 use rookery_proto::join::join_server::{Join, JoinServer};
+use rookery_proto::join::standing_reply::Standing as Wire;
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
-use super::{JoinAuthority, JoinRefusal, JoinReply, JoinRequest, secret_hash};
+use super::{JoinAuthority, JoinRefusal, JoinReply, JoinRequest, Standing, secret_hash};
+use crate::ids::NodeId;
 use crate::net::{JoinSource, PeerIdentity};
 use crate::pki::request_key_hash;
 
@@ -53,6 +55,25 @@ impl Join for JoinDoor {
                 Err(status(refusal))
             }
         }
+    }
+
+    async fn standing(
+        &self,
+        request: Request<proto::StandingRequest>,
+    ) -> Result<Response<proto::StandingReply>, Status> {
+        let standing = self.authority.standing(NodeId(request.into_inner().node));
+        Ok(Response::new(standing_to_wire(standing)))
+    }
+}
+
+fn standing_to_wire(standing: Standing) -> proto::StandingReply {
+    let only = |standing: Wire| proto::StandingReply { standing: standing.into(), ..Default::default() };
+    match standing {
+        Standing::Member { incarnation, live, address } => {
+            proto::StandingReply { incarnation: incarnation.0, live, address, ..only(Wire::Member) }
+        }
+        Standing::Removed => only(Wire::Removed),
+        Standing::Unknown => only(Wire::Unknown),
     }
 }
 

@@ -48,15 +48,47 @@ impl JoinAuthority for Authority {
         })
     }
 
+    fn standing(&self, node: NodeId) -> Standing {
+        match node.0 {
+            1 => Standing::Member { incarnation: Incarnation(4), live: true, address: "one:1".to_owned() },
+            2..10 => Standing::Removed,
+            _ => Standing::Unknown,
+        }
+    }
+
     fn renew(&self, node: NodeId, pem: String, hosts: Vec<String>) -> BoxFuture<'_, Result<String, JoinRefusal>> {
         Box::pin(async move { self.sign(node, &pem, &hosts) })
     }
+}
+
+#[tokio::test]
+async fn anybody_may_ask_whether_a_node_was_removed() {
+    let cluster = cluster().await;
+    let ask = async |node| standing(&TokioNet, clock(), &cluster.at, cluster.token.ca, NodeId(node)).await;
+    let member = Standing::Member { incarnation: Incarnation(4), live: true, address: "one:1".to_owned() };
+    assert_eq!(ask(1).await.unwrap(), member);
+    assert_eq!(ask(9).await.unwrap(), Standing::Removed);
+    assert_eq!(ask(100).await.unwrap(), Standing::Unknown);
+    let other = standing(&TokioNet, clock(), &cluster.at, CaHash([7; 32]), NodeId(9)).await.unwrap_err();
+    assert!(matches!(other, JoinError::WrongAuthority { .. }), "only the own cluster is believed: {other}");
 }
 
 impl Authority {
     fn sign(&self, node: NodeId, pem: &str, hosts: &[String]) -> Result<String, JoinRefusal> {
         let signed = self.ca.issue_node_cert(pem, node, hosts, now(), &SystemRng);
         signed.map_err(|e| JoinRefusal::Invalid(e.to_string()))
+    }
+}
+
+struct Open;
+
+impl crate::net::Gate for Open {
+    fn admits(&self, _: NodeId) -> bool {
+        true
+    }
+
+    fn removed(&self, _: NodeId) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::pending())
     }
 }
 
@@ -84,7 +116,7 @@ async fn cluster() -> Cluster {
         data: tokio::runtime::Handle::current(),
         listener,
         tls,
-        gate: Arc::new(|_| true),
+        gate: Arc::new(Open),
         peers: Routes::new(certificate_service(authority.clone())),
         joins: Some(Routes::new(join_service(authority.clone()))),
     };

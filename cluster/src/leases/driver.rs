@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
@@ -14,7 +16,7 @@ use crate::clock::{Moment, SharedClock};
 use crate::consensus::{GroupStatus, SharedConsensus};
 use crate::control::{SharedControl, SharedMeta};
 use crate::ids::{GroupId, NodeId, NodeLife, WorkerId};
-use crate::limits::{LEASE, LEASE_RENEW_EVERY};
+use crate::limits::{LEASE, LEASE_ANSWER, LEASE_ASKS, LEASE_RENEW_EVERY, PROPOSE_TIMEOUT};
 
 /// Pause after a request that failed: a few fit between two renewals.
 const RETRY: Duration = Duration::from_millis(200);
@@ -32,6 +34,8 @@ pub struct LeaseStatus {
     /// Whether the lease is held. When it lapses, strict brokers' connections must be closed; the life goes on
     /// if the lease is renewed before group 0 ends it.
     pub held: bool,
+    /// A later life that this process did not begin: another runs as this node, and this one keeps no lease any more.
+    pub superseded: Option<NodeLife>,
 }
 
 /// What went wrong, as counts since the start.
@@ -155,6 +159,9 @@ impl Lease {
         if !status.leads || table.term() != Some(status.term) {
             return Verdict::NotLeader;
         }
+        if it.meta.is_drained(life.node) {
+            table.stuck(life);
+        }
         table.renew(it.clock.now(), life, live)
     }
 
@@ -191,15 +198,33 @@ impl Lease {
         loop {
             let life = self.register().await;
             info!(%life, "registered");
-            self.0.status.send_replace(LeaseStatus { life: Some(life), held: false });
+            self.0.status.send_replace(LeaseStatus { life: Some(life), ..LeaseStatus::default() });
             self.keep(life).await;
             self.0.until.store(0, Ordering::Release);
-            self.0.status.send_replace(LeaseStatus::default());
-            if let Some(other) = self.0.meta.live().into_iter().find(|l| l.node == life.node && *l > life) {
+            let superseded = self.superseded(life).await;
+            self.0.status.send_replace(LeaseStatus { superseded, ..LeaseStatus::default() });
+            if let Some(other) = superseded {
                 error!(%life, %other, "another process runs as this node; this one serves no more");
                 return;
             }
             warn!(%life, "the cluster ended this life; registering another");
+        }
+    }
+
+    /// The later life that ended `life`, if that is how it ended: this process begins none before the last is over.
+    async fn superseded(&self, life: NodeLife) -> Option<NodeLife> {
+        // The leader may know of the end before this node does.
+        let _known_or_not = tokio::time::timeout(PROPOSE_TIMEOUT, self.ended(life)).await;
+        self.0.meta.newest(life.node).filter(|newest| *newest > life)
+    }
+
+    async fn ended(&self, life: NodeLife) {
+        loop {
+            let applied = self.0.meta.applied();
+            if self.0.meta.has_ended(life) {
+                return;
+            }
+            self.0.meta.changed(applied).await;
         }
     }
 
@@ -233,39 +258,59 @@ impl Lease {
     /// Keeps the lease of `life` until group 0 has ended it.
     async fn keep(&self, life: NodeLife) {
         let mut holder = Holder::new(life);
+        let mut asks = FuturesUnordered::new();
         loop {
-            tokio::time::sleep(holder.next_ask().since(self.0.clock.now())).await;
-            if self.0.meta.has_ended(life) {
-                return;
-            }
-            let turns: Vec<u64> = self.0.workers.lock().iter().map(|w| w.load(Ordering::Relaxed)).collect();
-            let sent = self.0.clock.now();
-            match holder.ask(sent, &turns) {
-                Ask::Send => {}
-                Ask::Stuck(workers) => {
-                    self.0.stats.stuck_workers.fetch_add(1, Ordering::Relaxed);
-                    error!(?workers, "workers stand still; the lease is not renewed");
-                    continue;
-                }
-            }
-            match self.ask(life).await {
-                Verdict::Granted => {
-                    holder.granted(sent);
-                    self.granted(holder.serving_until());
-                }
-                Verdict::Ended => return,
-                Verdict::Refused | Verdict::NotLeader => {
-                    self.0.stats.not_granted.fetch_add(1, Ordering::Relaxed);
-                    holder.failed(self.0.clock.now() + RETRY);
+            let wait = holder.next_ask().since(self.0.clock.now());
+            tokio::select! {
+                Some((sent, verdict)) = asks.next() => if self.answered(&mut holder, sent, verdict) {
+                    return;
+                },
+                () = tokio::time::sleep(wait), if asks.len() < LEASE_ASKS => {
+                    if self.0.meta.has_ended(life) {
+                        return;
+                    }
+                    if let Some(sent) = self.may_ask(&mut holder) {
+                        asks.push(async move { (sent, self.ask(life).await) });
+                    }
                 }
             }
         }
     }
 
+    /// The moment that the lease will count from, if the workers' progress allows a request.
+    fn may_ask(&self, holder: &mut Holder) -> Option<Moment> {
+        let turns: Vec<u64> = self.0.workers.lock().iter().map(|w| w.load(Ordering::Relaxed)).collect();
+        let sent = self.0.clock.now();
+        match holder.ask(sent, &turns) {
+            Ask::Send => Some(sent),
+            Ask::Stuck(workers) => {
+                self.0.stats.stuck_workers.fetch_add(1, Ordering::Relaxed);
+                error!(?workers, "workers stand still; the lease is not renewed");
+                None
+            }
+        }
+    }
+
+    /// Whether the life is over.
+    fn answered(&self, holder: &mut Holder, sent: Moment, verdict: Verdict) -> bool {
+        match verdict {
+            Verdict::Granted => {
+                holder.granted(sent);
+                self.granted(holder.serving_until());
+            }
+            Verdict::Ended => return true,
+            Verdict::Refused | Verdict::NotLeader => {
+                self.0.stats.not_granted.fetch_add(1, Ordering::Relaxed);
+                holder.failed(self.0.clock.now() + RETRY);
+            }
+        }
+        false
+    }
+
     async fn ask(&self, life: NodeLife) -> Verdict {
         let Some(leader) = self.0.consensus.status(GroupId::METADATA).leader else { return Verdict::NotLeader };
         if leader == self.0.node {
-            let answer = tokio::time::timeout(LEASE_RENEW_EVERY, self.renew_for(life)).await;
+            let answer = tokio::time::timeout(LEASE_ANSWER, self.renew_for(life)).await;
             return answer.unwrap_or(Verdict::NotLeader);
         }
         match self.0.control.renew(leader, life).await {

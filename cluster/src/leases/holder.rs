@@ -1,20 +1,23 @@
 //! A node's own lease.
 
+use std::collections::VecDeque;
+
 use crate::clock::Moment;
 use crate::ids::{NodeLife, WorkerId};
-use crate::limits::{LEASE, LEASE_DRIFT_MARGIN, LEASE_RENEW_EVERY};
+use crate::limits::{LEASE, LEASE_ASKS, LEASE_DRIFT_MARGIN, LEASE_RENEW_EVERY};
 
 /// What a node knows of its own lease. Ask with [`Holder::ask`] when [`Holder::next_ask`] comes; hand the answer
-/// to [`Holder::granted`] with the moment that `ask` was called at.
+/// to [`Holder::granted`] with the moment that `ask` was called at. The next request does not wait for the last
+/// answer: one that takes a second and a half on a loaded machine is as good as any.
 #[derive(Clone, Debug)]
 pub struct Holder {
     life: NodeLife,
     until: Moment,
     next: Moment,
-    /// What the workers' counters stood at when the last granted request was sent.
+    /// What the workers' counters stood at when the newest granted request was sent.
     proven: Vec<u64>,
-    /// What they stood at when the last request was sent.
-    asked: Vec<u64>,
+    /// Requests without an answer: when each was sent, and what the counters stood at.
+    asked: VecDeque<(Moment, Vec<u64>)>,
 }
 
 /// Whether to send a request.
@@ -29,7 +32,7 @@ pub enum Ask {
 impl Holder {
     /// The lease of a life that was just registered: not held yet.
     pub fn new(life: NodeLife) -> Self {
-        Self { life, until: Moment::default(), next: Moment::default(), proven: Vec::new(), asked: Vec::new() }
+        Self { life, until: Moment::default(), next: Moment::default(), proven: Vec::new(), asked: VecDeque::new() }
     }
 
     /// Whose lease.
@@ -58,14 +61,20 @@ impl Holder {
         if !stuck.is_empty() {
             return Ask::Stuck(stuck);
         }
-        self.asked = turns.to_vec();
+        if self.asked.len() >= LEASE_ASKS {
+            self.asked.pop_front();
+        }
+        self.asked.push_back((now, turns.to_vec()));
         Ask::Send
     }
 
     /// The request sent at `sent` was granted.
     pub fn granted(&mut self, sent: Moment) {
         self.until = self.until.max(sent + (LEASE - LEASE_DRIFT_MARGIN));
-        self.proven.clone_from(&self.asked);
+        // One that a newer answer has overtaken proves nothing new, and is no longer listed.
+        if let Some(at) = self.asked.iter().position(|(of, _)| *of == sent) {
+            self.proven = self.asked.drain(..=at).next_back().map(|(_, turns)| turns).unwrap_or_default();
+        }
     }
 
     /// The request failed: ask again at `next`.
@@ -111,6 +120,21 @@ mod tests {
         assert_eq!(h.ask(at(2250), &[6, 6, 0]), Ask::Send, "a new worker has all the time until the next one");
         h.granted(at(2250));
         assert_eq!(h.ask(at(3250), &[7, 7, 0]), Ask::Stuck(vec![WorkerId(2)]));
+    }
+
+    #[test]
+    fn answers_may_overtake_each_other() {
+        let mut h = holder();
+        assert_eq!(h.ask(at(0), &[1]), Ask::Send);
+        assert_eq!(h.ask(at(1000), &[2]), Ask::Send);
+        h.granted(at(1000));
+        h.granted(at(0));
+        assert_eq!(h.serving_until(), at(4750));
+        assert_eq!(h.ask(at(2000), &[2]), Ask::Stuck(vec![WorkerId(0)]), "the newer answer counts");
+        assert_eq!(h.ask(at(3000), &[3]), Ask::Send);
+        assert_eq!(h.ask(at(4000), &[3]), Ask::Send, "no newer turn is proven yet");
+        h.granted(at(3000));
+        assert_eq!(h.ask(at(5000), &[3]), Ask::Stuck(vec![WorkerId(0)]));
     }
 
     #[test]

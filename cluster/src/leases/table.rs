@@ -9,6 +9,9 @@ use crate::limits::{LEASE, LEASE_DRIFT_MARGIN};
 
 /// After this long without a renewal a lease has run out, however the two clocks drift.
 const RUN_OUT: Duration = LEASE.saturating_add(LEASE_DRIFT_MARGIN);
+/// A leader that looks this much after its last look stood still meanwhile: for want of processor time it has read no
+/// request either, so what it missed is not counted against the others. (To end a life later is always safe.)
+const STOOD_STILL: Duration = Duration::from_millis(1000);
 
 /// The answer to a request for renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +36,8 @@ pub struct LeaseTable {
 #[derive(Debug)]
 struct Leading {
     term: u64,
+    /// When it was last asked which leases ran out.
+    looked: Option<Moment>,
     /// When each live life was last renewed or, before that, first seen by this leader, which may be a full
     /// lease after an earlier leader renewed it.
     renewed: BTreeMap<NodeLife, Moment>,
@@ -50,7 +55,7 @@ impl LeaseTable {
             return false;
         }
         let (renewed, ending, stuck) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
-        self.leading = Some(Leading { term, renewed, ending, stuck });
+        self.leading = Some(Leading { term, looked: None, renewed, ending, stuck });
         true
     }
 
@@ -87,9 +92,13 @@ impl LeaseTable {
 
     /// The lives among `live` whose expiry is to be proposed now; they are refused from here on. They are
     /// named again at each call until `live` holds them no more. A life seen for the first time gets a full
-    /// lease.
+    /// lease. To be called several times a second: a gap of more than a second is not counted.
     pub fn due(&mut self, now: Moment, live: &[NodeLife]) -> Vec<NodeLife> {
         let Some(l) = &mut self.leading else { return Vec::new() };
+        let gap = l.looked.replace(now).map_or(Duration::ZERO, |last| now.since(last));
+        if gap > STOOD_STILL {
+            l.renewed.values_mut().for_each(|renewed| *renewed = now.min(*renewed + gap));
+        }
         let known: BTreeSet<NodeLife> = live.iter().copied().collect();
         l.renewed.retain(|life, _| known.contains(life));
         l.stuck.retain(|life| known.contains(life));
@@ -117,6 +126,11 @@ mod tests {
         NodeLife { node: NodeId(node), incarnation: Incarnation(1) }
     }
 
+    /// What is due when it is asked each 250 ms, from the first to the last of these.
+    fn look(t: &mut LeaseTable, from: u64, to: u64, live: &[NodeLife]) -> Vec<NodeLife> {
+        (from..=to).step_by(250).map(|now| t.due(at(now), live)).last().unwrap_or_default()
+    }
+
     #[test]
     fn a_new_leader_waits_a_full_lease_and_margin() {
         let mut t = LeaseTable::default();
@@ -124,6 +138,7 @@ mod tests {
         assert!(t.lead(3));
         assert!(!t.lead(3), "the same term does not start again");
         assert_eq!(t.due(at(10_000), &[life(1), life(2)]), vec![]);
+        assert_eq!(look(&mut t, 10_250, 14_000, &[life(1), life(2)]), vec![]);
         assert_eq!(t.due(at(14_249), &[life(1), life(2)]), vec![]);
         assert_eq!(t.renew(at(14_249), life(2), true), Verdict::Granted);
         assert_eq!(t.due(at(14_250), &[life(1), life(2)]), vec![life(1)]);
@@ -135,7 +150,7 @@ mod tests {
     fn what_is_proposed_to_end_is_never_renewed() {
         let mut t = LeaseTable::default();
         t.lead(1);
-        t.due(at(0), &[life(1)]);
+        assert_eq!(look(&mut t, 0, 4000, &[life(1)]), vec![]);
         assert_eq!(t.due(at(4250), &[life(1)]), vec![life(1)]);
         assert_eq!(t.renew(at(4251), life(1), true), Verdict::Refused);
         assert_eq!(t.due(at(4500), &[life(1)]), vec![life(1)], "until it is committed");
@@ -148,10 +163,26 @@ mod tests {
     fn a_life_that_appears_gets_a_full_lease() {
         let mut t = LeaseTable::default();
         t.lead(1);
-        t.due(at(0), &[]);
-        assert_eq!(t.due(at(9000), &[life(5)]), vec![]);
+        look(&mut t, 0, 8750, &[]);
+        assert_eq!(look(&mut t, 9000, 13_000, &[life(5)]), vec![]);
         assert_eq!(t.due(at(13_249), &[life(5)]), vec![]);
         assert_eq!(t.due(at(13_250), &[life(5)]), vec![life(5)]);
+    }
+
+    #[test]
+    fn time_in_which_the_leader_stood_still_does_not_count() {
+        let mut t = LeaseTable::default();
+        t.lead(1);
+        assert_eq!(look(&mut t, 0, 2000, &[life(1)]), vec![]);
+        assert_eq!(t.due(at(9000), &[life(1)]), vec![], "it may find requests now that came meanwhile");
+        assert_eq!(t.renew(at(9001), life(1), true), Verdict::Granted);
+        assert_eq!(look(&mut t, 9250, 13_250, &[life(1)]), vec![]);
+        assert_eq!(look(&mut t, 13_500, 13_500, &[life(1)]), vec![life(1)]);
+        assert!(t.lead(2));
+        assert_eq!(look(&mut t, 20_000, 22_000, &[life(2)]), vec![]);
+        assert_eq!(t.due(at(28_000), &[life(2)]), vec![]);
+        assert_eq!(look(&mut t, 28_250, 30_000, &[life(2)]), vec![], "2000 of its 4250 ms are used up");
+        assert_eq!(look(&mut t, 30_250, 30_250, &[life(2)]), vec![life(2)]);
     }
 
     #[test]
@@ -161,6 +192,7 @@ mod tests {
         assert_eq!(t.renew(at(0), life(1), true), Verdict::Granted);
         t.stuck(life(1));
         assert_eq!(t.renew(at(1000), life(1), true), Verdict::Refused);
+        assert_eq!(look(&mut t, 250, 4000, &[life(1)]), vec![]);
         assert_eq!(t.due(at(4250), &[life(1)]), vec![life(1)]);
     }
 

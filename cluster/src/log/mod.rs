@@ -8,6 +8,7 @@ mod segment;
 mod sled_log;
 #[cfg(test)]
 mod suite;
+mod two_slots;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};

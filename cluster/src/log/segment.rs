@@ -11,12 +11,15 @@
 //!    much room are written again.
 //! 5. After a failed write or sync the log is dead: every later write fails and the process is told to end.
 //! 6. A caller is told in the order of the calls, once the batch is on disk.
-//! 7. Files come in through [`crate::disk`], so that tests can tear, flip and lose.
+//! 7. A high-water mark beside the directory says up to which batch the log was surely on disk: a log that ends before
+//!    does not open. It is written with votes, new segments and a clean end only, as it costs a sync.
+//! 8. Files come in through [`crate::disk`], so that tests can tear, flip and lose.
 
 mod bounds;
 mod cleaner;
 mod format;
 mod group;
+mod mark;
 mod replay;
 mod scan;
 #[cfg(test)]
@@ -34,7 +37,8 @@ use parking_lot::{Condvar, Mutex};
 
 use self::format::Record;
 use self::group::{Found, Group, Groups, Segments};
-use self::writer::Writer;
+use self::mark::{Mark, mark_path};
+use self::writer::{Start, Writer};
 use super::{Durable, FatalHook, GroupLog, LogOpenError, LogState};
 use crate::disk::{DiskFile, DiskLock, SharedDisk};
 use crate::ids::{GroupId, LogIndex};
@@ -143,7 +147,19 @@ impl SegmentLog {
             io::ErrorKind::WouldBlock => LogOpenError::InUse { path: lock_path.clone() },
             _ => LogOpenError::io(&lock_path, e),
         })?;
+        let path = mark_path(dir);
+        let promised = Mark::open(&*disk, &path)?;
         let found = replay::replay(dir, &*disk)?;
+        let mark = match promised {
+            Some((mark, next)) => {
+                mark::check(dir, found.next_batch, next)?;
+                mark
+            }
+            None if found.marked => {
+                return Err(LogOpenError::damaged(&path, "the high-water mark", "it is missing, and there is a log"));
+            }
+            None => Mark::create(&*disk, &path).map_err(|e| LogOpenError::io(&path, e))?,
+        };
         let state = State {
             groups: found.groups,
             segments: found.segments,
@@ -158,9 +174,9 @@ impl SegmentLog {
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), wake: Condvar::new() });
         let by_hand = cfg.by_hand;
-        let next_batch = found.next_batch;
-        let writer =
-            Writer::new(dir, disk, cfg, shared.clone(), found.written, found.current, next_batch).map_err(io)?;
+        let (written, current, next_batch) = (found.written, found.current, found.next_batch);
+        let start = Start { written, current, next_batch, mark };
+        let writer = Writer::new(dir, disk, cfg, shared.clone(), start).map_err(io)?;
         let log = SegmentLog { shared, writer: Arc::new(Mutex::new(Some(writer))), thread: Mutex::new(None) };
         if !by_hand {
             log.start().map_err(io)?;

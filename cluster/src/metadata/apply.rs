@@ -5,7 +5,7 @@ use super::journal::Change;
 use super::level::Level;
 use super::outcome::{Outcome, Refused};
 use super::state::State;
-use super::{accounts, brokers, cluster, keys, namespaces, nodes, placement, revocations, tokens};
+use super::{accounts, brokers, cluster, keys, leaving, namespaces, nodes, placement, revocations, tokens};
 use crate::clock::UnixMillis;
 use crate::ids::LogIndex;
 
@@ -64,6 +64,7 @@ fn run(state: &mut State, cx: Cx, body: &Body) -> Answer {
         Body::ExpireLease { life } => nodes::expire(state, cx, *life),
         Body::LeadLeases { term } => nodes::lead_leases(state, *term),
         Body::ExpireLeaseInTerm { life, term } => nodes::expire_in_term(state, cx, *life, *term),
+        Body::LeaveNode { .. } | Body::LeftGroups { .. } => leaving::run(state, cx, body),
         Body::SetReplicas { groups } => placement::set_replicas(state, cx, groups),
     }
 }

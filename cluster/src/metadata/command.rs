@@ -156,7 +156,8 @@ pub enum CommandBody {
     ExpireLease {
         life: NodeLife,
     },
-    /// Refused while its lease is live or it holds replicas.
+    /// Forgets a node for good. Refused while its lease is live, it holds replicas, or it is leaving and a group has not
+    /// reported that it goes on without it.
     RemoveNode {
         node: NodeId,
     },
@@ -173,6 +174,16 @@ pub enum CommandBody {
     ExpireLeaseInTerm {
         life: NodeLife,
         term: u64,
+    },
+    /// Begins the removal of a node: it gets no groups any more and those that it holds go elsewhere. Refused where a
+    /// group would lose its quorum or its last replica by it.
+    LeaveNode {
+        node: NodeId,
+    },
+    /// As the leader of these groups: none of them has the leaving node as a member any more (group 0: as a voter).
+    LeftGroups {
+        node: NodeId,
+        groups: Vec<GroupId>,
     },
 }
 

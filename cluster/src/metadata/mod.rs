@@ -13,6 +13,7 @@ mod command;
 pub mod handle;
 mod journal;
 mod keys;
+mod leaving;
 mod level;
 mod limits;
 mod names;

@@ -11,6 +11,7 @@ use super::apply::{Answer, Cx};
 use super::cluster::{check_join_token, use_join_token};
 use super::command::CommandBody as Body;
 use super::journal::Change;
+use super::leaving;
 use super::level::Level;
 use super::outcome::{Created, Outcome, Refused};
 use super::state::State;
@@ -121,10 +122,15 @@ impl State {
     /// was removed. A life that this view has not heard of yet is not expired.
     pub fn is_expired(&self, life: NodeLife) -> bool {
         match self.node(life.node) {
-            None => life.node <= self.nodes.last,
+            None => self.was_removed(life.node),
             Some(node) if node.incarnation == life.incarnation => node.lease == Lease::Expired,
             Some(node) => node.incarnation > life.incarnation,
         }
+    }
+
+    /// Whether this was a node of the cluster and is none any more. Ids are given once, so it never will be again.
+    pub fn was_removed(&self, node: NodeId) -> bool {
+        self.node(node).is_none() && (NodeId(1)..=self.nodes.last).contains(&node)
     }
 
     /// The node of this name.
@@ -206,6 +212,9 @@ fn set_key(state: &mut State, cx: Cx, node: NodeId, key_hash: [u8; 32]) -> Answe
 pub(super) fn register(state: &mut State, cx: Cx, node: NodeId, incarnation: Incarnation, card: &NodeCard) -> Answer {
     let mut record = existing(state, node)?.as_ref().clone();
     check_card(card)?;
+    if state.is_drained(node) {
+        return Err(Refused::precondition(format!("node {} is being removed", record.name)));
+    }
     if incarnation <= record.incarnation {
         let current = record.incarnation;
         return Err(Refused::precondition(format!("incarnation {incarnation} is not newer than {current}")));
@@ -271,6 +280,8 @@ fn remove(state: &mut State, cx: Cx, node: NodeId) -> Answer {
     if let Some(group) = state.groups_of(node).next() {
         return Err(Refused::precondition(format!("node {name} still holds a replica of group {group}")));
     }
+    leaving::may_go(state, node)?;
+    state.leaving.remove(&node);
     state.nodes.records.remove(&node);
     state.refresh_live();
     state.note(cx.index, Change::Node(node));

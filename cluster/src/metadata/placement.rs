@@ -109,6 +109,9 @@ pub(super) fn set_replicas(state: &mut State, cx: Cx, groups: &[(GroupId, Vec<No
         }
         for node in replicas {
             nodes::existing(state, *node)?;
+            if state.is_leaving(*node) && !state.replicas(*group).contains(node) {
+                return Err(Refused::precondition(format!("node {node} is being removed and gets no group")));
+            }
         }
     }
     Arc::make_mut(&mut state.placement.replicas).extend(groups.iter().cloned());

@@ -1,6 +1,6 @@
 //! The replicated state and its views.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use imbl::OrdMap;
@@ -20,7 +20,7 @@ use super::placement::Placement;
 use super::requests::Requests;
 use super::tokens::ApiToken;
 use crate::clock::UnixMillis;
-use crate::ids::{AccountId, BrokerId, Incarnation, LogIndex, NamespaceId, NodeId, RequestId, TokenId};
+use crate::ids::{AccountId, BrokerId, GroupId, Incarnation, LogIndex, NamespaceId, NodeId, RequestId, TokenId};
 
 /// All metadata as of one index. Cloning costs a few reference counts. Maps are ordered, so that iteration and the
 /// snapshot's bytes are the same on every replica.
@@ -39,6 +39,8 @@ pub struct State {
     pub(super) nodes: Nodes,
     pub(super) placement: Placement,
     pub(super) requests: Requests,
+    /// Nodes that are being removed. Since version 2 of the snapshot, whose last it must therefore be.
+    pub(super) leaving: OrdMap<NodeId, BTreeSet<GroupId>>,
     #[serde(skip)]
     pub(super) index: Index,
     #[serde(skip)]
@@ -71,6 +73,7 @@ impl Default for State {
             nodes: Nodes::default(),
             placement: Placement::default(),
             requests: Requests::default(),
+            leaving: OrdMap::new(),
             index: Index::default(),
             journal: Journal::default(),
             applied: LogIndex(0),

@@ -12,28 +12,15 @@ use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use super::cut::{Cut, CutSignal, Cuttable};
-use super::{BoxStream, PeerChannels, Purpose, SharedNet};
+use super::{BoxStream, PeerChannels, Purpose, SharedNet, tune_endpoint};
 use crate::clock::{Moment, SharedClock};
 use crate::ids::NodeId;
-use crate::limits;
 use crate::pki::{ALPN_DATA, ALPN_PEER, NodeTls};
 
 /// A peer that does not answer the TCP and TLS handshakes in this time is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// A ping each way this often...
-pub(super) const PING_EVERY: Duration = Duration::from_secs(2);
-/// ...and a connection whose ping stays unanswered this long is dead: together below a lease and a half.
-pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(4);
-/// HTTP/2 may not hold back one stream below what its application-level credit allows (R10).
-pub(super) const STREAM_WINDOW: u32 = limits::MAX_GRPC_MESSAGE_BYTES as u32;
-/// Nor one connection below what the streams of many workers may carry together. Permission, not memory:
-/// receivers always drain.
-pub(super) const CONNECTION_WINDOW: u32 = 64 << 20;
 /// Repeated failures towards one peer are logged once in this time.
 const LOG_EVERY: Duration = Duration::from_secs(30);
-
-const _: () = assert!(limits::FORWARD_WINDOW_BYTES as u32 <= STREAM_WINDOW);
-const _: () = assert!(STREAM_WINDOW < CONNECTION_WINDOW);
 
 /// Channels to peers over a [`super::Net`], with an address book. Connections run on the runtime that made
 /// this (the control plane's, R18), whoever asks for them.
@@ -79,11 +66,11 @@ impl TlsPeerChannels {
         }
     }
 
-    /// `peer` is gone for good: forgets its address and ends its connections.
-    pub fn forget(&self, peer: NodeId) {
+    /// Forgets the addresses of those that are not `there` and ends the connections to them: they are gone for good.
+    pub fn retain(&self, there: impl Fn(NodeId) -> bool) {
         let mut peers = self.peers.lock();
-        peers.close(peer);
-        peers.addresses.remove(&peer);
+        peers.addresses.retain(|peer, _| there(*peer));
+        peers.channels.retain(|(peer, _), _| there(*peer));
     }
 
     /// Where `peer` is, as far as is known.
@@ -121,12 +108,8 @@ fn lazy_channel(dialer: Arc<Dialer>, peer: NodeId, purpose: Purpose, address: St
     // The name is for the `:authority` header only: the connector below decides where to dial.
     let endpoint = Endpoint::from_shared(format!("http://{}", dialer.tls.server_name(peer).ok()?.to_str()))
         .ok()?
-        .connect_timeout(CONNECT_TIMEOUT)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .http2_keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PING_TIMEOUT)
-        .keep_alive_while_idle(true);
+        .connect_timeout(CONNECT_TIMEOUT);
+    let endpoint = tune_endpoint(endpoint);
     let cut = cut.watch();
     let connector = tower::service_fn(move |_: Uri| {
         let (dialer, address, cut) = (dialer.clone(), address.clone(), cut.signal());

@@ -18,8 +18,8 @@ use tonic::{Request, Status};
 
 use super::accepted::Accepted;
 use super::cut::Cut;
-use super::peers::{CONNECTION_WINDOW, PING_EVERY, PING_TIMEOUT, STREAM_WINDOW};
-use super::{BoxStream, Listener, PeerIdentity};
+use super::{BoxStream, Listener, PeerIdentity, tune_server};
+use crate::consensus::BoxFuture;
 use crate::ids::NodeId;
 use crate::pki::{ALPN_DATA, ALPN_JOIN, ALPN_PEER, NodeTls, node_of};
 
@@ -33,8 +33,6 @@ const ACCEPTED: usize = 16;
 const JOIN_CONNECTION_AGE: Duration = Duration::from_secs(20);
 /// HTTP/2 frames on connections that carry batches of publishes: a batch is hundreds of kilobytes.
 const DATA_FRAME: u32 = 1 << 20;
-/// Streams of one peer on one connection.
-const STREAMS: u32 = 4096;
 /// After an accept error that is the node's (no file descriptors), give the others time to close some.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Connections that were cut end at their next poll; gRPC is waited for this long.
@@ -44,9 +42,16 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug)]
 pub struct JoinSource(pub SocketAddr);
 
-/// Whether a node is a member that may talk to this one. Asked at each connection and request, so it must be
-/// cheap; a removed node's certificate stays good for weeks.
-pub type PeerGate = Arc<dyn Fn(NodeId) -> bool + Send + Sync>;
+/// Whether a node is a member that may talk to this one.
+pub trait Gate: Send + Sync + 'static {
+    /// Asked at each connection and request, so it must be cheap; a removed node's certificate stays good for weeks.
+    fn admits(&self, node: NodeId) -> bool;
+    /// Resolves when a node that was admitted is a member no longer: its connections end then.
+    fn removed(&self, node: NodeId) -> BoxFuture<'static, ()>;
+}
+
+/// Who decides, shared.
+pub type PeerGate = Arc<dyn Gate>;
 
 /// What [`serve_peers`] serves.
 pub struct PeerServer {
@@ -101,17 +106,12 @@ pub async fn serve_peers(server: PeerServer, shutdown: impl Future<Output = ()> 
 }
 
 fn grpc() -> Server {
-    Server::builder()
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(STREAMS)
-        .http2_keepalive_interval(Some(PING_EVERY))
-        .http2_keepalive_timeout(Some(PING_TIMEOUT))
+    tune_server(Server::builder())
 }
 
 fn check_gate(gate: &PeerGate, request: Request<()>) -> Result<Request<()>, Status> {
     match request.extensions().get::<PeerIdentity>() {
-        Some(PeerIdentity(node)) if gate(*node) => Ok(request),
+        Some(PeerIdentity(node)) if gate.admits(*node) => Ok(request),
         Some(PeerIdentity(node)) => Err(Status::permission_denied(format!("node {node} is not a member"))),
         None => Err(Status::unauthenticated("no node certificate")),
     }
@@ -166,13 +166,13 @@ impl Door {
         match stream.get_ref().1.alpn_protocol() {
             Some(ALPN_PEER) => {
                 let identity = self.identify(&stream)?;
-                hand_over(&self.peers, self.accepted(stream, identity)).await
+                hand_over(&self.peers, self.member(stream, identity)).await
             }
             Some(ALPN_DATA) => {
                 let identity = self.identify(&stream)?;
-                hand_over(&self.data, self.accepted(stream, identity)).await
+                hand_over(&self.data, self.member(stream, identity)).await
             }
-            Some(ALPN_JOIN) => hand_over(&self.joins, self.accepted(stream, JoinSource(from))).await,
+            Some(ALPN_JOIN) => hand_over(&self.joins, Accepted::new(stream, self.cut.signal(), JoinSource(from))).await,
             _ => Err("the caller asked for none of our protocols".to_owned()),
         }
     }
@@ -184,14 +184,22 @@ impl Door {
         if name.cluster != self.tls.name().cluster {
             return Err(format!("the caller belongs to cluster {}", name.cluster));
         }
-        if !(self.gate)(name.node) {
+        if !self.gate.admits(name.node) {
             return Err(format!("node {} is not a member", name.node));
         }
         Ok(PeerIdentity(name.node))
     }
 
-    fn accepted<C>(&self, stream: TlsStream<BoxStream>, info: C) -> Accepted<TlsStream<BoxStream>, C> {
-        Accepted::new(stream, self.cut.signal(), info)
+    /// A member's connection, which ends with this port or with the membership.
+    fn member(&self, stream: TlsStream<BoxStream>, peer: PeerIdentity) -> Accepted<TlsStream<BoxStream>, PeerIdentity> {
+        let (cut, removed) = (self.cut.signal(), self.gate.removed(peer.0));
+        let end = async move {
+            tokio::select! {
+                () = cut => {}
+                () = removed => tracing::info!(node = %peer.0, "ending a connection of a removed node"),
+            }
+        };
+        Accepted::new(stream, Box::pin(end), peer)
     }
 }
 

@@ -46,6 +46,28 @@ impl Service<http::Request<Body>> for WhoAmI {
     }
 }
 
+/// Lets nodes below the number in; ends connections when the watch says so.
+struct Below(u64, tokio::sync::watch::Receiver<bool>);
+
+impl Gate for Below {
+    fn admits(&self, node: NodeId) -> bool {
+        node.0 < self.0 && !*self.1.borrow()
+    }
+
+    fn removed(&self, _: NodeId) -> BoxFuture<'static, ()> {
+        let mut removed = self.1.clone();
+        Box::pin(async move {
+            if removed.wait_for(|removed| *removed).await.is_err() {
+                std::future::pending().await
+            }
+        })
+    }
+}
+
+fn below(limit: u64) -> PeerGate {
+    Arc::new(Below(limit, tokio::sync::watch::Sender::default().subscribe()))
+}
+
 struct Running {
     at: SocketAddr,
     stop: oneshot::Sender<()>,
@@ -54,6 +76,10 @@ struct Running {
 
 /// Node 1 of `CLUSTER`, which lets nodes below 100 in.
 async fn serve(ca: &ClusterCa) -> Running {
+    serve_behind(ca, below(100)).await
+}
+
+async fn serve_behind(ca: &ClusterCa, gate: PeerGate) -> Running {
     let listener = TokioNet.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let at = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
@@ -61,7 +87,7 @@ async fn serve(ca: &ClusterCa) -> Running {
         data: tokio::runtime::Handle::current(),
         listener,
         tls: tls(ca, CLUSTER, 1),
-        gate: Arc::new(|node| node.0 < 100),
+        gate,
         peers: Routes::new(WhoAmI),
         joins: None,
     };
@@ -101,6 +127,27 @@ async fn a_node_that_is_no_member_is_refused() {
     let ca = ca(CLUSTER);
     let node = serve(&ca).await;
     ask(&channels(tls(&ca, CLUSTER, 100), node.at)).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_removed_nodes_connections_end() {
+    let ca = ca(CLUSTER);
+    let removed = tokio::sync::watch::Sender::new(false);
+    let node = serve_behind(&ca, Arc::new(Below(100, removed.subscribe()))).await;
+    let tls = tls(&ca, CLUSTER, 7);
+    let mut stream =
+        TlsConnector::from(tls.client_config()).connect(tls.server_name(NodeId(1)).unwrap(), tcp(node.at).await);
+    let mut stream = (&mut stream).await.unwrap();
+    let mut hello = [0; 9];
+    stream.read_exact(&mut hello).await.unwrap();
+    removed.send_replace(true);
+    let mut rest = Vec::new();
+    let _reset_is_an_end_too = stream.read_to_end(&mut rest).await;
+    ask(&channels(tls, node.at)).await.unwrap_err();
+}
+
+async fn tcp(at: SocketAddr) -> tokio::net::TcpStream {
+    tokio::net::TcpStream::connect(at).await.unwrap()
 }
 
 #[tokio::test]
@@ -153,7 +200,7 @@ async fn connections_end_at_shutdown_and_at_reset() {
         data: tokio::runtime::Handle::current(),
         listener,
         tls: tls(&ca, CLUSTER, 1),
-        gate: Arc::new(|_| true),
+        gate: below(u64::MAX),
         peers: Routes::new(WhoAmI),
         joins: None,
     };
@@ -170,6 +217,6 @@ async fn an_address_can_change_and_be_forgotten() {
     ask(&channels).await.unwrap_err();
     channels.set_address(NodeId(1), node.at.to_string());
     assert_eq!(ask(&channels).await, Ok(Some(2)));
-    channels.forget(NodeId(1));
+    channels.retain(|_| false);
     assert!(channels.channel(NodeId(1), Purpose::Control).is_none());
 }

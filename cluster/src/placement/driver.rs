@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
+use super::leaving;
 use super::plan::{self, Members, Seat};
 use crate::clock::{Moment, SharedClock};
 use crate::consensus::{GroupStatus, ProposeError, SharedConsensus};
@@ -76,6 +77,8 @@ impl Controller {
             let seats = seats(&view);
             self.wish(&view, &seats).await;
             self.change_members(&view, &seats, &mut changes);
+            leaving::report(&self.consensus, &self.metadata, &view).await;
+            leaving::forget(&self.consensus, &self.metadata, &view).await;
             self.hand_on(&view, &seats).await;
             let next = async {
                 tokio::select! {
@@ -124,11 +127,22 @@ impl Controller {
             let wish = view.replicas(group);
             let next = status.leads.then(|| plan::members(group, wish, &members(&status), seats)).flatten();
             if let Some(next) = next {
+                if self.hands_on_first(group, &status, &next) {
+                    continue;
+                }
                 info!(%group, voters = ?next.voters, learners = ?next.learners, "changing a group's members");
                 self.changing.insert(group);
                 changes.spawn(change(self.consensus.clone(), group, next));
             }
         }
+    }
+
+    /// A leader that is to leave its group hands the lead to one that stays, where there is one, rather than leave the
+    /// others to an election. Once: it goes on leading if that fails, and makes the change itself then.
+    fn hands_on_first(&self, group: GroupId, status: &GroupStatus, next: &Members) -> bool {
+        let stays = |node| next.voters.contains(node) && *node != self.node;
+        let other = group != GroupId::METADATA && status.voters.iter().any(stays);
+        other && !next.voters.contains(&self.node) && !self.transfers.contains_key(&group)
     }
 
     fn changed(&mut self, (group, result): Change) {
@@ -171,20 +185,21 @@ async fn change(consensus: SharedConsensus, group: GroupId, next: Members) -> Ch
     (group, tokio::time::timeout(CHANGE_LIMIT, change).await.unwrap_or(Err(ProposeError::Unknown)))
 }
 
-fn groups(view: &State) -> impl Iterator<Item = GroupId> + use<> {
+pub(super) fn groups(view: &State) -> impl Iterator<Item = GroupId> + use<> {
     std::iter::once(GroupId::METADATA).chain(view.shard_groups())
 }
 
-fn members(status: &GroupStatus) -> Members {
+pub(super) fn members(status: &GroupStatus) -> Members {
     Members { voters: status.voters.iter().copied().collect(), learners: status.learners.iter().copied().collect() }
 }
 
-fn seats(view: &State) -> Vec<Seat> {
+pub(super) fn seats(view: &State) -> Vec<Seat> {
     let registered = view.nodes().filter(|record| record.lease != Lease::Never);
     registered
         .map(|record| Seat {
             node: record.id,
             live: record.lease == Lease::Live,
+            leaving: view.is_leaving(record.id),
             voter: record.voter_eligible,
             zone: format!("{}/{}", record.card.region, record.card.zone),
         })

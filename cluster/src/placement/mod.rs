@@ -2,4 +2,8 @@
 //! of group 0 writes the wish down as metadata, and each group's leader brings its own membership there.
 
 pub mod driver;
+mod leaving;
 pub mod plan;
+mod settled;
+
+pub use settled::unsettled;

@@ -17,6 +17,8 @@ pub struct Seat {
     /// Whether its lease is live. Groups are given to live nodes only, and taken from nodes that are not live
     /// only by an administrator: they mostly come back.
     pub live: bool,
+    /// Whether it is being removed: it gets no groups, and those that it holds go to others.
+    pub leaving: bool,
     /// Whether it may vote in the metadata group.
     pub voter: bool,
     /// Where it stands: region and zone. Replicas of a group are spread over them.
@@ -39,17 +41,19 @@ pub fn replicas(
     shards: u32,
 ) -> BTreeMap<GroupId, Vec<NodeId>> {
     let mut wish = current.clone();
-    let eligible: Vec<Seat> = seats.iter().filter(|s| s.voter).cloned().collect();
+    let staying: Vec<Seat> = seats.iter().filter(|s| !s.leaving).cloned().collect();
+    let leaving: BTreeSet<NodeId> = seats.iter().filter(|s| s.leaving).map(|s| s.node).collect();
+    let eligible: Vec<Seat> = staying.iter().filter(|s| s.voter).cloned().collect();
     let voters = odd(eligible.len().min(META_VOTERS));
     let mut meta = Spread::new(&eligible);
-    meta.fill(wish.entry(GroupId::METADATA).or_default(), voters);
-    let replicas = if seats.len() < SHARD_REPLICAS { 1 } else { SHARD_REPLICAS };
-    let mut spread = Spread::new(seats);
+    meta.settle(wish.entry(GroupId::METADATA).or_default(), voters, &leaving);
+    let replicas = if staying.len() < SHARD_REPLICAS { 1 } else { SHARD_REPLICAS };
+    let mut spread = Spread::new(&staying);
     for (_, nodes) in wish.range(GroupId(1)..=GroupId(shards)) {
         spread.count(nodes);
     }
     for group in (1..=shards).map(GroupId) {
-        spread.fill(wish.entry(group).or_default(), replicas);
+        spread.settle(wish.entry(group).or_default(), replicas, &leaving);
     }
     while spread.even_out(&mut wish, shards) {}
     wish.retain(|group, nodes| !nodes.is_empty() && current.get(group) != Some(nodes));
@@ -85,6 +89,16 @@ impl<'a> Spread<'a> {
     /// How many of `nodes` stand in the zone of `node`.
     fn crowd(&self, nodes: &[NodeId], node: NodeId) -> usize {
         nodes.iter().filter(|n| **n != node && self.zone(**n) == self.zone(node)).count()
+    }
+
+    /// Takes leaving nodes out, unless nobody could hold the group instead, and fills up. A group that cannot be filled
+    /// goes on with those that stay: a copy is given up with its node only.
+    fn settle(&mut self, nodes: &mut Vec<NodeId>, wanted: usize, leaving: &BTreeSet<NodeId>) {
+        let mut next: Vec<NodeId> = nodes.iter().copied().filter(|n| !leaving.contains(n)).collect();
+        self.fill(&mut next, wanted);
+        if !next.is_empty() {
+            *nodes = next;
+        }
     }
 
     /// Adds live nodes until there are `wanted`: first from the emptiest zone, then the least loaded.
@@ -165,7 +179,7 @@ mod tests {
     use super::*;
 
     fn seat(node: u64) -> Seat {
-        Seat { node: NodeId(node), live: true, voter: true, zone: String::new() }
+        Seat { node: NodeId(node), live: true, leaving: false, voter: true, zone: String::new() }
     }
 
     fn seats(n: u64) -> Vec<Seat> {
@@ -235,6 +249,36 @@ mod tests {
         let mut fresh = BTreeMap::new();
         place(&some, &mut fresh, 8);
         assert!(fresh.values().all(|nodes| !nodes.contains(&NodeId(4))));
+    }
+
+    #[test]
+    fn a_leaving_nodes_groups_go_to_others() {
+        let mut current = BTreeMap::new();
+        place(&seats(4), &mut current, 16);
+        let mut some = seats(4);
+        some[0].leaving = true;
+        place(&some, &mut current, 16);
+        assert!(current.values().all(|nodes| nodes.len() == 3 && !nodes.contains(&NodeId(1))), "{current:?}");
+        some[1].leaving = true;
+        place(&some, &mut current, 16);
+        assert!(current.values().all(|nodes| *nodes == ids(&[3, 4]) || *nodes == ids(&[4, 3])), "{current:?}");
+        some[2].leaving = true;
+        place(&some, &mut current, 16);
+        assert!(current.values().all(|nodes| *nodes == ids(&[4])));
+        some[3].leaving = true;
+        assert_eq!(place(&some, &mut current, 16), 0, "the last stays");
+    }
+
+    #[test]
+    fn a_leaving_node_goes_on_learning_the_metadata() {
+        let now = Members { voters: set(&[1, 2, 3]), learners: set(&[]) };
+        let mut some = seats(3);
+        some[2].leaving = true;
+        let next = Members { voters: set(&[1, 2]), learners: set(&[3]) };
+        assert_eq!(members(GroupId(0), &ids(&[1, 2]), &now, &some), Some(next.clone()));
+        let gone = Members { voters: set(&[1, 2]), learners: set(&[]) };
+        assert_eq!(members(GroupId(0), &ids(&[1, 2]), &next, &some[..2]), Some(gone.clone()));
+        assert_eq!(members(GroupId(3), &ids(&[1, 2]), &now, &some), Some(gone));
     }
 
     #[test]

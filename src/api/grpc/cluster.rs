@@ -2,14 +2,14 @@
 
 use rookery_proto::admin::cluster_server::Cluster;
 use rookery_proto::admin::{
-    CreateJoinTokenReply, CreateJoinTokenRequest, Group, Member, MembersReply, MembersRequest, StatusReply,
-    StatusRequest,
+    CreateJoinTokenReply, CreateJoinTokenRequest, Group, Member, MembersReply, MembersRequest, NodeLease,
+    RemoveNodeReply, RemoveNodeRequest, StatusReply, StatusRequest,
 };
 use tonic::{Request, Response, Status, async_trait};
 
 use super::{Door, misplaced};
-use crate::api::action::{Action, join_token};
-use crate::api::reply::{GroupView, MemberView, Reply};
+use crate::api::action::{Action, join_token, remove_node};
+use crate::api::reply::{GroupView, LeaseView, MemberView, Reply};
 use crate::api::time::rfc3339;
 
 #[async_trait]
@@ -24,6 +24,9 @@ impl Cluster for Door {
             ready: view.ready.is_ok(),
             not_ready_because: view.ready.err().unwrap_or_default(),
             groups: view.groups.into_iter().map(group).collect(),
+            leases: view.leases.into_iter().map(lease).collect(),
+            settled: view.settled.is_ok(),
+            not_settled_because: view.settled.err().unwrap_or_default(),
         }))
     }
 
@@ -47,6 +50,14 @@ impl Cluster for Door {
             _ => Err(misplaced()),
         }
     }
+
+    async fn remove_node(&self, request: Request<RemoveNodeRequest>) -> Result<Response<RemoveNodeReply>, Status> {
+        let (metadata, _, r) = request.into_parts();
+        match self.run(&metadata, &r.request_id, remove_node(r.node)).await? {
+            Reply::Done => Ok(Response::new(RemoveNodeReply {})),
+            _ => Err(misplaced()),
+        }
+    }
 }
 
 fn group(view: GroupView) -> Group {
@@ -62,6 +73,16 @@ fn group(view: GroupView) -> Group {
     }
 }
 
+fn lease(view: LeaseView) -> NodeLease {
+    NodeLease {
+        node: view.node.0,
+        name: view.name,
+        incarnation: view.incarnation.0,
+        state: view.state.to_owned(),
+        since: if view.incarnation.0 == 0 { String::new() } else { rfc3339(view.since) },
+    }
+}
+
 fn member(view: MemberView) -> Member {
     Member {
         id: view.id.0,
@@ -74,5 +95,6 @@ fn member(view: MemberView) -> Member {
         zone: view.zone,
         version: view.version,
         leased: view.leased,
+        leaving: view.leaving,
     }
 }

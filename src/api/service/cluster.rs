@@ -1,5 +1,7 @@
 //! Actions on the cluster.
 
+use std::time::Duration;
+
 use rookery_cluster::clock::UnixMillis;
 use rookery_cluster::consensus::GroupStatus;
 use rookery_cluster::ids::{GroupId, NodeId};
@@ -14,7 +16,10 @@ use super::tokens::made_before;
 use super::{Caller, Service, misrouted};
 use crate::api::action::Action;
 use crate::api::error::{ApiError, ApiErrorKind};
-use crate::api::reply::{GroupView, MemberView, Reply, StatusView};
+use crate::api::reply::{GroupView, LeaseView, MemberView, Reply, StatusView};
+
+/// A removal takes seconds; one call waits this long, below what its caller does.
+const REMOVAL: Duration = Duration::from_secs(15);
 
 impl Service {
     pub(super) async fn cluster(&self, caller: Caller, action: Action) -> Result<Reply, ApiError> {
@@ -24,6 +29,7 @@ impl Service {
             Action::Status => Ok(Reply::Status(self.status())),
             Action::Members => Ok(Reply::Members(self.members())),
             Action::CreateJoinToken { seconds, uses } => self.create_join_token(caller, seconds, uses).await,
+            Action::RemoveNode { node } => self.remove_node(caller, &node).await,
             other => Err(misrouted(&other)),
         }
     }
@@ -31,7 +37,14 @@ impl Service {
     fn status(&self) -> StatusView {
         let cluster = &self.0.cluster;
         let groups = cluster.groups().into_iter().map(|(id, status)| GroupView { id, status }).collect();
-        StatusView { node: cluster.me(), version: env!("CARGO_PKG_VERSION"), ready: cluster.ready(), groups }
+        StatusView {
+            node: cluster.me(),
+            version: env!("CARGO_PKG_VERSION"),
+            ready: cluster.ready(),
+            settled: cluster.settled(),
+            leases: self.0.metadata.view().nodes().map(|node| lease(node)).collect(),
+            groups,
+        }
     }
 
     fn members(&self) -> Vec<MemberView> {
@@ -40,7 +53,7 @@ impl Service {
         let groups = self.0.cluster.groups();
         let metadata = groups.into_iter().find(|(id, _)| *id == GroupId::METADATA).map(|(_, status)| status);
         let metadata = metadata.unwrap_or_default();
-        state.nodes().map(|node| view(node, &seen, &metadata)).collect()
+        state.nodes().map(|node| view(node, state.is_leaving(node.id), &seen, &metadata)).collect()
     }
 
     async fn create_join_token(&self, caller: Caller, seconds: u64, uses: u32) -> Result<Reply, ApiError> {
@@ -54,6 +67,36 @@ impl Service {
         }
         Ok(Reply::JoinToken { token: token.to_string(), expires, ca_hash: ca.to_string() })
     }
+
+    /// Begins a removal, and waits for its end as long as one call may.
+    async fn remove_node(&self, caller: Caller, target: &str) -> Result<Reply, ApiError> {
+        let node = find(self.read().await?.as_ref(), target);
+        let missing = || ApiError::not_found(format!("there is no node {target:?}"));
+        let command = |state: &State| Ok(CommandBody::LeaveNode { node: find(state, target).ok_or_else(missing)? });
+        let (index, _) = self.write(caller, command).await?;
+        // Gone already: an earlier try with this request did it.
+        let Some(node) = node else { return Ok(Reply::Done) };
+        let mut views = self.0.metadata.watch();
+        let gone = views.wait_for(|view| view.applied() >= index && !view.is_leaving(node));
+        match tokio::time::timeout(REMOVAL, gone).await {
+            Ok(Ok(_)) => Ok(Reply::Done),
+            Ok(Err(_)) | Err(_) => Err(self.still_leaving(node)),
+        }
+    }
+
+    fn still_leaving(&self, node: NodeId) -> ApiError {
+        let view = self.0.metadata.view();
+        let open = view.leaving().find(|(of, _)| *of == node).map_or(0, |(_, groups)| groups.len());
+        let waits = if open == 0 { "its lease runs out".to_owned() } else { format!("{open} groups go on without it") };
+        let message = format!("node {node} is being removed, which goes on by itself once {waits}");
+        ApiError::new(ApiErrorKind::NotEverywhere, message)
+    }
+}
+
+/// The node of that name, else of that number.
+fn find(state: &State, target: &str) -> Option<NodeId> {
+    let by_id = || target.parse().ok().and_then(|id| state.node(NodeId(id)));
+    state.find_node(target).or_else(by_id).map(|node| node.id)
 }
 
 fn ca_hash(state: &State) -> Result<CaHash, ApiError> {
@@ -63,7 +106,7 @@ fn ca_hash(state: &State) -> Result<CaHash, ApiError> {
     Ok(CaHash::of(&certificate))
 }
 
-fn view(node: &NodeRecord, seen: &[Member], metadata: &GroupStatus) -> MemberView {
+fn view(node: &NodeRecord, leaving: bool, seen: &[Member], metadata: &GroupStatus) -> MemberView {
     let member = seen.iter().find(|member| member.life == node.life());
     MemberView {
         id: node.id,
@@ -81,6 +124,21 @@ fn view(node: &NodeRecord, seen: &[Member], metadata: &GroupStatus) -> MemberVie
         zone: node.card.zone.clone(),
         version: node.card.version.clone(),
         leased: node.lease == Lease::Live,
+        leaving,
+    }
+}
+
+fn lease(node: &NodeRecord) -> LeaseView {
+    LeaseView {
+        node: node.id,
+        name: node.name.clone(),
+        incarnation: node.incarnation,
+        state: match node.lease {
+            Lease::Never => "never",
+            Lease::Live => "live",
+            Lease::Expired => "expired",
+        },
+        since: node.started_at,
     }
 }
 

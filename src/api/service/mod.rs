@@ -34,6 +34,8 @@ pub trait ClusterView: Send + Sync + 'static {
     fn me(&self) -> NodeId;
     /// Whether this node can serve clients, or why not.
     fn ready(&self) -> Readiness;
+    /// Whether all that this node holds is placed, replicated and led as planned, or what is missing.
+    fn settled(&self) -> Readiness;
     /// The Raft groups, by id.
     fn groups(&self) -> Vec<(GroupId, GroupStatus)>;
     /// The members as the failure detector sees them.
@@ -111,7 +113,9 @@ impl Service {
             Action::CreateToken { .. } | Action::ListTokens | Action::RevokeToken { .. } => {
                 self.tokens(caller, action).await
             }
-            Action::Status | Action::Members | Action::CreateJoinToken { .. } => self.cluster(caller, action).await,
+            Action::Status | Action::Members | Action::CreateJoinToken { .. } | Action::RemoveNode { .. } => {
+                self.cluster(caller, action).await
+            }
             _ => self.brokers(caller, action).await,
         }
     }

@@ -44,6 +44,24 @@ async fn ipv6_serves_both_families() {
 }
 
 #[tokio::test]
+async fn what_a_handshake_took_counts_for_the_connect() {
+    let config = ListenersConfig { ws: vec!["127.0.0.1:0".parse().unwrap()], ..ListenersConfig::default() };
+    let mailbox: Arc<Mailbox> = Arc::default();
+    let listeners = Listeners::start(&config, Bounds::new(9), None, vec![mailbox.clone()], &Handle::current()).unwrap();
+    let mut client = TcpStream::connect(listeners.local_addrs()[&Transport::Ws][0]).await.unwrap();
+    // Not a wait for something: it is the time that must be counted.
+    let slow = Duration::from_millis(20);
+    tokio::time::sleep(slow).await;
+    let upgrade = "GET /mqtt HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    tokio::io::AsyncWriteExt::write_all(&mut client, upgrade.as_bytes()).await.unwrap();
+    let mut mail = Vec::new();
+    within(mailbox.collect(&mut mail)).await;
+    let [Mail::Adopt { spent, .. }] = &mail[..] else { panic!("one connection") };
+    assert!(*spent >= slow, "{spent:?}");
+}
+
+#[tokio::test]
 async fn a_slow_handshake_ends_at_the_deadline() {
     let bounds = Bounds { deadline: Duration::from_millis(50), ..Bounds::new(1000) };
     let world = World::with(1, Settings::default(), bounds);

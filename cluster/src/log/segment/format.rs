@@ -11,7 +11,11 @@ use super::bounds::Bounds;
 use crate::ids::GroupId;
 
 const FILE_MAGIC: [u8; 8] = *b"RKSEGLOG";
-const VERSION: u8 = 1;
+/// Of a segment of a log without a mark, as the first ones had none.
+const VERSION_UNMARKED: u8 = 1;
+const VERSION: u8 = 2;
+/// Of a batch.
+const BATCH_VERSION: u8 = 1;
 /// Bytes of a segment before its first batch.
 pub(super) const FILE_HEADER: usize = 40;
 /// First bytes of each batch.
@@ -33,13 +37,15 @@ pub(super) struct FileHeader {
     pub(super) salt: u64,
     /// Number of its first batch.
     pub(super) first_batch: u64,
+    /// Whether the log has a high-water mark beside it.
+    pub(super) marked: bool,
 }
 
 impl FileHeader {
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(&FILE_MAGIC);
-        out.extend_from_slice(&[VERSION, 0, 0, 0]);
+        out.extend_from_slice(&[if self.marked { VERSION } else { VERSION_UNMARKED }, 0, 0, 0]);
         out.put_u64_le(self.segment);
         out.put_u64_le(self.salt);
         out.put_u64_le(self.first_batch);
@@ -53,11 +59,14 @@ impl FileHeader {
         if body[..8] != FILE_MAGIC || sum.get_u32_le() != crc32c::crc32c(body) {
             return Err("the segment's header has a wrong checksum");
         }
-        if body[8] != VERSION {
-            return Err("the segment's version is unknown");
-        }
+        let marked = match body[8] {
+            VERSION => true,
+            VERSION_UNMARKED => false,
+            _ => return Err("the segment's version is unknown"),
+        };
         body.advance(12);
-        Ok(FileHeader { segment: body.get_u64_le(), salt: body.get_u64_le(), first_batch: body.get_u64_le() })
+        let (segment, salt, first_batch) = (body.get_u64_le(), body.get_u64_le(), body.get_u64_le());
+        Ok(FileHeader { segment, salt, first_batch, marked })
     }
 
     /// What the checksums of a batch start from.
@@ -76,7 +85,7 @@ impl FileHeader {
         let (header, body) = batch.split_at_mut(BATCH_HEADER);
         let mut out = &mut header[..BATCH_HEADER - 4];
         out.put_slice(&BATCH_MAGIC);
-        out.put_slice(&[VERSION, kind as u8, 0, 0]);
+        out.put_slice(&[BATCH_VERSION, kind as u8, 0, 0]);
         out.put_u64_le(self.segment);
         out.put_u64_le(number);
         out.put_u32_le(body.len() as u32);
@@ -90,7 +99,7 @@ impl FileHeader {
         let header = bytes.get(..BATCH_HEADER)?;
         let (body, mut sum) = header.split_at(BATCH_HEADER - 4);
         let mut rest = body;
-        if rest[..4] != BATCH_MAGIC || rest[4] != VERSION {
+        if rest[..4] != BATCH_MAGIC || rest[4] != BATCH_VERSION {
             return None;
         }
         let kind = BatchKind::decode(rest[5])?;
@@ -327,7 +336,7 @@ impl<'a> Reader<'a> {
 mod tests {
     use super::*;
 
-    const HEADER: FileHeader = FileHeader { segment: 3, salt: 77, first_batch: 9 };
+    const HEADER: FileHeader = FileHeader { segment: 3, salt: 77, first_batch: 9, marked: true };
 
     #[test]
     fn records_come_back() {

@@ -22,6 +22,8 @@ pub(super) struct Replayed {
     pub(super) current: Option<FileHeader>,
     /// Number of the next batch.
     pub(super) next_batch: u64,
+    /// Whether any segment says that there is a mark.
+    pub(super) marked: bool,
 }
 
 /// Name of a segment's file.
@@ -59,6 +61,7 @@ struct Replay {
     segments: Segments,
     current: Option<FileHeader>,
     next_batch: u64,
+    marked: bool,
 }
 
 impl Replay {
@@ -90,6 +93,7 @@ impl Replay {
             file.write_at(last as u64, &bytes[last..found.end]).map_err(io)?;
             file.sync_data().map_err(io)?;
         }
+        self.marked |= found.header.marked;
         self.current = Some(found.header);
         self.segments.insert(id, Segment { file, len: found.end as u64, live: 0 });
         Ok(())
@@ -168,7 +172,7 @@ impl Replay {
             bounds.committed = bounds.committed.map(|c| c.min(bounds.end.saturating_sub(1)));
             groups.insert(id, Group::replayed(bounds, places));
         }
-        let Replay { written, segments, current, next_batch, .. } = self;
-        Ok(Replayed { groups, written, segments, current, next_batch })
+        let Replay { written, segments, current, next_batch, marked, .. } = self;
+        Ok(Replayed { groups, written, segments, current, next_batch, marked })
     }
 }

@@ -2,7 +2,9 @@ mod crash;
 
 use std::path::PathBuf;
 
+use super::super::open_error::REJOIN;
 use super::super::suite::{append, behaves, entries, wait};
+use super::format::FileHeader;
 use super::*;
 use crate::disk::{Disk, MemDisk};
 
@@ -279,4 +281,87 @@ fn groups_write_and_read_at_once_from_many_threads() {
     log.close();
     let log = open(&disk);
     assert_eq!((1..=4).map(|g| all(&*log.group(GroupId(g)))).collect::<Vec<_>>(), before);
+}
+
+fn remove_last(disk: &MemDisk) {
+    let last = segments(disk).pop().unwrap();
+    disk.remove(&last).unwrap();
+    disk.sync_dir(&dir()).unwrap();
+}
+
+/// Several segments, closed.
+fn some(disk: &MemDisk) {
+    let log = open(disk);
+    let group = log.group(G);
+    (0..40).for_each(|i| append(&*group, i..i + 1, &"x".repeat(400)).unwrap());
+    log.close();
+    assert!(segments(disk).len() > 2);
+}
+
+fn behind(disk: &MemDisk) -> String {
+    match try_open(disk) {
+        Err(error @ LogOpenError::BehindItself { .. }) => error.to_string(),
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("it opens"),
+    }
+}
+
+#[test]
+fn a_wiped_or_shortened_log_does_not_open() {
+    let disk = MemDisk::new(21);
+    some(&disk);
+    remove_last(&disk);
+    let said = behind(&disk);
+    assert!(said.starts_with("/log is behind itself: it holds batches up to") && said.ends_with(REJOIN), "{said}");
+    while !segments(&disk).is_empty() {
+        remove_last(&disk);
+        behind(&disk);
+    }
+    assert!(behind(&disk).contains("it holds nothing, but batches up to"));
+    assert!(segments(&disk).is_empty(), "nothing was made");
+}
+
+#[test]
+fn a_vote_that_was_told_of_is_not_forgotten() {
+    let disk = MemDisk::new(22);
+    let log = open(&disk);
+    append(&*log.group(G), 0..1, "a").unwrap();
+    let path = segments(&disk).pop().unwrap();
+    let before = disk.content(&path).unwrap().len();
+    wait(|durable| log.group(G).save_vote(Bytes::from_static(b"v"), durable)).unwrap();
+    let voted = disk.content(&path).unwrap().len();
+    append(&*log.group(G), 1..2, "b").unwrap();
+    // As a kill leaves it: nothing is closed.
+    disk.crash();
+    let cut = |len: usize| {
+        let file = disk.open(&path).unwrap();
+        file.set_len(len as u64).unwrap();
+        file.sync_data().unwrap();
+    };
+    cut(voted);
+    let opened = open(&disk);
+    assert_eq!(opened.group(G).state().vote.as_deref(), Some(&b"v"[..]), "an entry after the mark is not missed");
+    drop(opened);
+    cut(before);
+    behind(&disk);
+}
+
+#[test]
+fn a_mark_that_is_gone_is_missed_unless_there_never_was_one() {
+    let disk = MemDisk::new(23);
+    some(&disk);
+    disk.remove(&PathBuf::from("/log.mark")).unwrap();
+    let missing = try_open(&disk).map(drop).unwrap_err();
+    assert!(matches!(&missing, LogOpenError::Damaged { file, .. } if file.ends_with("log.mark")), "{missing}");
+    // A log of before marks: the version of its segments says so.
+    for path in segments(&disk) {
+        let mut header = FileHeader::decode(&disk.content(&path).unwrap()).unwrap();
+        header.marked = false;
+        let mut bytes = Vec::new();
+        header.encode(&mut bytes);
+        disk.open(&path).unwrap().write_at(0, &bytes).unwrap();
+    }
+    assert_eq!(all(&*open(&disk).group(G)).len(), 40);
+    remove_last(&disk);
+    behind(&disk);
 }

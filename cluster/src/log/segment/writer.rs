@@ -11,6 +11,7 @@ use super::bounds::Bounds;
 use super::cleaner::Cleaner;
 use super::format::{BATCH_HEADER, BatchKind, ENTRY_HEADER, FileHeader, Reader, Record};
 use super::group::{Place, Segments};
+use super::mark::{Mark, mark_path};
 use super::replay::segment_path;
 use super::{Item, Segment, SegmentLogConfig, Shared, State};
 use crate::disk::{DiskFile, SharedDisk};
@@ -39,10 +40,20 @@ pub(super) struct Writer {
     start: u64,
     end: u64,
     next_batch: u64,
+    mark: Mark,
     cleaner: Cleaner,
     buffer: Vec<u8>,
     fatal_told: bool,
     finished: bool,
+}
+
+/// Where writing goes on.
+pub(super) struct Start {
+    pub(super) written: BTreeMap<GroupId, Bounds>,
+    /// Header of the last segment, if there is one.
+    pub(super) current: Option<FileHeader>,
+    pub(super) next_batch: u64,
+    pub(super) mark: Mark,
 }
 
 /// A batch under way.
@@ -64,10 +75,9 @@ impl Writer {
         disk: SharedDisk,
         cfg: SegmentLogConfig,
         shared: Arc<Shared>,
-        written: BTreeMap<GroupId, Bounds>,
-        current: Option<FileHeader>,
-        next_batch: u64,
+        from: Start,
     ) -> io::Result<Writer> {
+        let Start { written, current, next_batch, mut mark } = from;
         let cfg = SegmentLogConfig { segment_bytes: cfg.segment_bytes.clamp(4 << 10, 1 << 30), ..cfg };
         let (header, file, end, next_batch) = match current {
             Some(header) => {
@@ -76,8 +86,9 @@ impl Writer {
                 (header, disk.open(&path)?, end, next_batch)
             }
             None => {
-                let header = FileHeader { segment: 1, salt: cfg.rng.u64(), first_batch: next_batch };
+                let header = FileHeader { segment: 1, salt: cfg.rng.u64(), first_batch: next_batch, marked: true };
                 let (file, end) = create(&*disk, dir, &header, &written)?;
+                mark.promise(next_batch + 1)?;
                 shared.state.lock().segments.insert(1, Segment { file: file.clone(), len: end, live: 0 });
                 (header, file, end, next_batch + 1)
             }
@@ -94,6 +105,7 @@ impl Writer {
             start: 0,
             end,
             next_batch,
+            mark,
             cleaner: Cleaner::default(),
             buffer: Vec::new(),
             fatal_told: false,
@@ -223,7 +235,17 @@ impl Writer {
         })?;
         self.end += self.buffer.len() as u64;
         self.next_batch += 1;
+        // A vote that is forgotten is worse than an entry, and rare.
+        if records.iter().any(|(_, record)| matches!(record, Record::Vote(_))) {
+            self.promise(self.next_batch)?;
+        }
         Ok(())
+    }
+
+    fn promise(&mut self, next: u64) -> io::Result<()> {
+        let path = mark_path(&self.dir);
+        let said = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+        self.mark.promise(next).map_err(said)
     }
 
     /// The batch is on disk: moved entries are where they went, and memory is given back.
@@ -249,10 +271,11 @@ impl Writer {
 
     /// Starts the next segment. It has its name only once its checkpoint is on disk.
     fn roll(&mut self) -> io::Result<()> {
-        let header =
-            FileHeader { segment: self.header.segment + 1, salt: self.cfg.rng.u64(), first_batch: self.next_batch };
+        let (segment, salt) = (self.header.segment + 1, self.cfg.rng.u64());
+        let header = FileHeader { segment, salt, first_batch: self.next_batch, marked: true };
         let (file, end) = create(&*self.disk, &self.dir, &header, &self.written)?;
         self.next_batch += 1;
+        self.promise(self.next_batch)?;
         (self.header, self.file, self.start, self.end) = (header, file.clone(), end, end);
         self.shared.state.lock().segments.insert(header.segment, Segment { file, len: end, live: 0 });
         Ok(())
@@ -269,7 +292,10 @@ impl Writer {
 
     fn finish(&mut self, failed: bool) {
         self.finished = true;
-        if !failed && let Err(e) = self.write(BatchKind::Closed, &[]) {
+        // The empty batch itself need not be there.
+        let all = self.next_batch;
+        let closed = if failed { Ok(()) } else { self.write(BatchKind::Closed, &[]).and_then(|()| self.promise(all)) };
+        if let Err(e) = closed {
             self.fail(&e);
         }
     }

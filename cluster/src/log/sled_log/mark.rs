@@ -1,19 +1,16 @@
 //! The high-water mark: what this node has promised, kept apart from the log that holds it.
 //!
 //! sled 0.34 opens without an error on a damaged file and gives back the part before the damage. The mark is what
-//! tells such a log from a whole one. It is a file of two slots, written in turn, so that a torn write leaves the
-//! other; each batch of the log is on disk before the mark that covers it, and the mark before anyone is told.
+//! tells such a log from a whole one. Each batch of the log is on disk before the mark that covers it, and the mark before anyone is told.
 
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
 use super::super::open_error::LogOpenError;
-use crate::disk::{Disk, DiskFile, read_all};
+use super::super::two_slots::TwoSlots;
+use crate::disk::Disk;
 
 const VERSION: u8 = 1;
-/// Slots lie in disk blocks of their own: writing one never rewrites the other.
-const SLOT: usize = 4096;
 const BODY: usize = 1 + 8 * 4 + 4 * 2;
 
 /// What was promised.
@@ -69,20 +66,17 @@ impl Mark {
 
 /// The open mark file.
 pub(super) struct MarkFile {
-    file: Arc<dyn DiskFile>,
+    file: TwoSlots,
     next_serial: u64,
 }
 
 impl MarkFile {
     /// Opens the mark. `None` if there is none; an error if no slot of it is sound.
     pub(super) fn open(disk: &dyn Disk, path: &Path) -> Result<Option<(MarkFile, Mark)>, LogOpenError> {
-        let io = |e| LogOpenError::io(path, e);
-        if !disk.exists(path).map_err(io)? {
+        let Some((file, slots)) = TwoSlots::open(disk, path).map_err(|e| LogOpenError::io(path, e))? else {
             return Ok(None);
-        }
-        let file = disk.open(path).map_err(io)?;
-        let bytes = read_all(&*file).map_err(io)?;
-        let newest = bytes.chunks(SLOT).filter_map(Mark::decode).max_by_key(|mark| mark.serial);
+        };
+        let newest = slots.iter().filter_map(|slot| Mark::decode(slot)).max_by_key(|mark| mark.serial);
         let mark = newest
             .ok_or_else(|| LogOpenError::damaged(path, "both slots of the high-water mark", "no slot is sound"))?;
         Ok(Some((MarkFile { file, next_serial: mark.serial + 1 }, mark)))
@@ -90,28 +84,22 @@ impl MarkFile {
 
     /// Makes a mark that promises nothing, durably.
     pub(super) fn create(disk: &dyn Disk, path: &Path) -> io::Result<MarkFile> {
-        let fresh = path.with_extension("new");
-        let file = disk.create(&fresh)?;
-        let mut bytes = Mark::default().encode();
-        bytes.resize(SLOT * 2, 0);
-        file.write_at(0, &bytes)?;
-        file.sync_data()?;
-        disk.rename(&fresh, path)?;
-        disk.sync_dir(&path.parent().map(PathBuf::from).unwrap_or_default())?;
-        Ok(MarkFile { file, next_serial: 1 })
+        Ok(MarkFile { file: TwoSlots::create(disk, path, Mark::default().encode())?, next_serial: 1 })
     }
 
     /// Replaces the older slot, durably.
     pub(super) fn write(&mut self, mark: Mark) -> io::Result<()> {
         let mark = Mark { serial: self.next_serial, ..mark };
         self.next_serial += 1;
-        self.file.write_at((mark.serial % 2) * SLOT as u64, &mark.encode())?;
-        self.file.sync_data()
+        self.file.write(mark.serial, &mark.encode())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
+    use super::super::super::two_slots::SLOT;
     use super::*;
     use crate::disk::MemDisk;
 

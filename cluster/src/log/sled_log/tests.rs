@@ -127,7 +127,12 @@ fn a_flipped_byte_is_refused_or_harmless_never_a_shorter_log() {
         bytes[at] ^= 0x10;
         fs::write(&file, bytes).unwrap();
         match try_open(&copy.0) {
-            Ok(log) => assert_eq!((log.state(), all(&log)), expected, "flipped at {at}"),
+            Ok(log) => {
+                // The committed index is a hint, which may be lost.
+                let mut state = log.state();
+                state.committed = state.committed.or(expected.0.committed);
+                assert_eq!((state, all(&log)), expected, "flipped at {at}");
+            }
             Err(LogOpenError::Damaged { .. } | LogOpenError::BehindItself { .. }) => refused += 1,
             Err(e) => panic!("flipped at {at}: {e}"),
         }

@@ -75,6 +75,73 @@ fn a_node_leaves_when_it_holds_nothing() {
     assert_eq!(log.state.groups_of(NodeId(1)).collect::<Vec<_>>(), [GroupId(3)]);
 }
 
+fn group(group: u32, nodes: &[u64]) -> (GroupId, Vec<NodeId>) {
+    (GroupId(group), nodes.iter().map(|n| NodeId(*n)).collect())
+}
+
+fn three() -> Log {
+    let mut log = Log::default();
+    for node in 1..=3 {
+        log.created(add_node(node));
+        log.done(register(node.into(), 1));
+    }
+    log.done(Body::SetReplicas { groups: (0..=16).map(|g| group(g, &[1, 2, 3])).collect() });
+    log
+}
+
+#[test]
+fn a_node_is_removed_once_no_group_needs_it() {
+    let (mut log, node) = (three(), NodeId(3));
+    let left = |groups: std::ops::RangeInclusive<u32>| Body::LeftGroups { node, groups: groups.map(GroupId).collect() };
+    log.done(left(0..=16));
+    assert!(!log.state.is_leaving(node), "a report of what nobody asked for is nothing");
+    log.done(Body::LeaveNode { node });
+    log.done(Body::LeaveNode { node });
+    assert!(log.state.is_leaving(node) && !log.state.is_drained(node));
+    assert_eq!(log.refused(left(0..=16)), Precondition, "it is still to hold them");
+    log.done(Body::SetReplicas { groups: (0..=16).map(|g| group(g, &[1, 2])).collect() });
+    assert_eq!(log.refused(Body::SetReplicas { groups: vec![group(4, &[1, 2, 3])] }), Precondition);
+    log.done(left(1..=16));
+    log.done(register(3, 2));
+    assert_eq!(log.refused(Body::RemoveNode { node }), Precondition);
+    log.done(left(0..=0));
+    assert!(log.state.is_drained(node));
+    assert_eq!(log.refused(register(3, 3)), Precondition, "it does not come back");
+    assert_eq!(log.refused(Body::RemoveNode { node }), Precondition, "its lease is live");
+    log.done(Body::ExpireLease { life: life(3, 2) });
+    assert!(!log.state.was_removed(node));
+    log.done(Body::RemoveNode { node });
+    assert!(log.state.was_removed(node) && !log.state.is_leaving(node) && log.state.is_expired(life(3, 2)));
+    assert!(!log.state.was_removed(NodeId(4)), "not heard of yet");
+    assert_eq!(log.refused(Body::LeaveNode { node }), NotFound);
+}
+
+#[test]
+fn no_group_loses_its_quorum_or_its_last_replica() {
+    let expire = |node| Body::ExpireLease { life: life(node, 1) };
+    let leave = |node| Body::LeaveNode { node: NodeId(node) };
+    let mut log = three();
+    log.done(expire(2));
+    assert_eq!(log.refused(leave(1)), Precondition, "2 and 3 would be left, of which one lives");
+    log.done(leave(2));
+    log.done(leave(1));
+    assert_eq!(log.refused(leave(3)), Precondition, "it is going to be the last");
+    let mut log = three();
+    log.done(expire(2));
+    log.done(expire(3));
+    assert_eq!(log.refused(leave(3)), Precondition, "there is no quorum to decide it");
+    let mut log = Log::default();
+    log.created(add_node(1));
+    log.done(register(1, 1));
+    log.done(Body::SetReplicas { groups: vec![group(0, &[1]), group(1, &[1])] });
+    assert_eq!(log.refused(leave(1)), Precondition, "it is the last");
+    log.created(add_node(2));
+    assert_eq!(log.refused(leave(1)), Precondition, "the other was never there");
+    log.done(register(2, 1));
+    log.done(leave(1));
+    assert_eq!(log.refused(leave(2)), Precondition, "the other is going to be the last");
+}
+
 #[test]
 fn replicas_are_nodes_of_ours() {
     let mut log = Log::default();

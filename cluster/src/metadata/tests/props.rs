@@ -41,6 +41,9 @@ fn body() -> impl Strategy<Value = Body> {
             term,
         }),
         (1..5_u64).prop_map(|node| Body::RemoveNode { node: NodeId(node) }),
+        (1..5_u64).prop_map(|node| Body::LeaveNode { node: NodeId(node) }),
+        (1..5_u64, 0..3_u32)
+            .prop_map(|(node, to)| Body::LeftGroups { node: NodeId(node), groups: (0..to).map(GroupId).collect() }),
         (0..3_u32, 1..5_u64)
             .prop_map(|(group, node)| { Body::SetReplicas { groups: vec![(GroupId(group), vec![NodeId(node)])] } }),
     ]

@@ -46,6 +46,8 @@ pub(super) fn one_of_each() -> Vec<Body> {
         Body::SetReplicas { groups: vec![(GroupId(1), vec![node])] },
         Body::LeadLeases { term: 5 },
         Body::ExpireLeaseInTerm { life: NodeLife { node, incarnation: Incarnation(2) }, term: 5 },
+        Body::LeaveNode { node },
+        Body::LeftGroups { node, groups: vec![GroupId(0), GroupId(7)] },
     ]
 }
 
@@ -111,7 +113,10 @@ fn a_snapshot_of_another_kind_is_not_restored() {
     let mut machine = MetadataMachine::new(Box::new(|_, _| {}));
     assert!(machine.restore(&[]).is_err());
     assert!(machine.restore(&snapshot[..snapshot.len() - 1]).is_err());
-    assert!(machine.restore(&[&[2], &snapshot[1..]].concat()).is_err());
+    assert!(machine.restore(&[&[3], &snapshot[1..]].concat()).is_err());
+    let old = [&[1], &snapshot[1..snapshot.len() - 1]].concat();
+    assert_eq!(machine.restore(&old), Ok(()), "version 1 lacks the leaving nodes");
+    assert_eq!(machine.snapshot(), snapshot);
     assert_eq!(machine.restore(&snapshot), Ok(()));
     assert_eq!(machine.snapshot(), snapshot);
 }
