@@ -32,6 +32,9 @@ pub(super) const CONNECTION_WINDOW: u32 = 64 << 20;
 /// Repeated failures towards one peer are logged once in this time.
 const LOG_EVERY: Duration = Duration::from_secs(30);
 
+/// Encrypted bytes that may wait for the socket of a connection that carries publishes: a batch in few writes.
+const DATA_BUFFER: usize = 512 << 10;
+
 const _: () = assert!(limits::FORWARD_WINDOW_BYTES as u32 <= STREAM_WINDOW);
 const _: () = assert!(STREAM_WINDOW < CONNECTION_WINDOW);
 
@@ -169,7 +172,10 @@ impl Dialer {
         };
         let name = self.tls.server_name(peer).map_err(io::Error::other)?;
         let tcp = self.net.connect(address).await?;
-        let stream = TlsConnector::from(config).connect(name, tcp).await?;
+        let mut stream = TlsConnector::from(config).connect(name, tcp).await?;
+        if purpose == Purpose::Data {
+            stream.get_mut().1.set_buffer_limit(Some(DATA_BUFFER));
+        }
         if stream.get_ref().1.alpn_protocol() != Some(protocol) {
             return Err(io::Error::other("the peer speaks another version of the protocol"));
         }

@@ -15,6 +15,7 @@
 mod conn;
 mod connect;
 mod dest;
+mod fair;
 mod forward;
 mod interest;
 mod moving;
@@ -25,6 +26,7 @@ mod stats;
 #[cfg(test)]
 mod tests;
 mod tick;
+mod transfer;
 mod will;
 
 use std::collections::BTreeMap;
