@@ -16,6 +16,9 @@ pub const FORWARD_WINDOW_BYTES: usize = 4 << 20;
 pub const FORWARD_WAITING_BYTES: usize = 2 * FORWARD_WINDOW_BYTES;
 /// What one broker may put into a batch before the next one has its turn, bytes (R19).
 pub const FORWARD_QUANTUM_BYTES: usize = 64 << 10;
+/// A worker tells the node's accountant when what it keeps for a broker has changed by this much, bytes. What it has not
+/// told is at most that, for each broker, and what one turn of its loop brings (R19).
+pub const ACCOUNT_STEP_BYTES: usize = 1 << 20;
 /// Largest gRPC message between nodes, bytes.
 pub const MAX_GRPC_MESSAGE_BYTES: usize = 8 << 20;
 /// Largest command proposed to a Raft group, bytes. Larger ones are refused before they are proposed.

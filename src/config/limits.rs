@@ -8,10 +8,16 @@ use super::values::Values;
 pub struct LimitsConfig {
     /// `limits.connections`: of clients, on this node.
     pub connections: usize,
+    /// `limits.buffer_mib`, in bytes.
+    pub buffers: usize,
 }
 
 impl LimitsConfig {
     pub(super) fn from_values(values: &Values) -> Result<Self, ConfigError> {
-        Ok(Self { connections: values.integer("limits.connections")? as usize })
+        let mib = values.integer("limits.buffer_mib")?;
+        Ok(Self {
+            connections: values.integer("limits.connections")? as usize,
+            buffers: usize::try_from(mib << 20).unwrap_or(usize::MAX),
+        })
     }
 }

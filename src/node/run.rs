@@ -33,7 +33,7 @@ use super::stores::Stores;
 use super::{NodeError, card, follow, found};
 use crate::api::{Place, Service, Tools};
 use crate::auth::Sealer;
-use crate::broker::{Mail, Mailbox, Worker, WorkerConfig};
+use crate::broker::{Accountant, Mail, Mailbox, Worker, WorkerConfig};
 use crate::config::Config;
 use crate::listeners::{self, Bounds, Listeners};
 use crate::mqtt::codec::ReasonCode;
@@ -106,6 +106,7 @@ struct Node {
 struct Life {
     workers: Vec<Worker>,
     forward: Forward,
+    accountant: Arc<Accountant>,
     listeners: Listeners,
     members: Members,
     swim: JoinHandle<()>,
@@ -279,6 +280,7 @@ impl Node {
         *self.health.life.write() = Some(LifeStats {
             workers: begun.workers.iter().map(Worker::stats).collect(),
             forward: begun.forward.clone(),
+            accountant: begun.accountant.clone(),
         });
         self.serving = Some(begun);
         *self.admin.serving.write() = true;
@@ -310,6 +312,7 @@ impl Node {
         );
         self.services.begin(life, forward.clone());
         let seed = self.rng.u64();
+        let accountant = Arc::new(Accountant::new(self.config.limits.buffers));
         let workers = (0..mailboxes.len() as u16).map(|id| {
             Worker::start(WorkerConfig {
                 id: WorkerId(id),
@@ -318,6 +321,7 @@ impl Node {
                 mailboxes: mailboxes.clone(),
                 clock: self.clock.clone(),
                 seed,
+                accountant: accountant.clone(),
                 progress: self.lease.worker_progress(WorkerId(id)),
             })
         });
@@ -335,7 +339,7 @@ impl Node {
         let bounds = Bounds::new(self.config.limits.connections);
         let listeners = Listeners::start(&self.config.listeners, bounds, Some(tls), mailboxes, &control)
             .map_err(NodeError::Listen)?;
-        Ok(Life { workers, forward, listeners, members, swim, _tasks: tasks })
+        Ok(Life { workers, forward, accountant, listeners, members, swim, _tasks: tasks })
     }
 
     async fn membership(&self, life: NodeLife) -> Result<(Members, JoinHandle<()>), NodeError> {

@@ -90,11 +90,6 @@ impl Fair {
         }
     }
 
-    /// Bytes that wait.
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
     /// Bytes that wait of each broker.
     pub fn by_broker(&self) -> impl Iterator<Item = (BrokerId, usize)> {
         self.queues.iter().map(|(_, queue)| (queue.broker, queue.bytes))
@@ -108,6 +103,10 @@ impl Fair {
     /// Whether `broker` has used its share up: as much as is left of `FORWARD_WAITING_BYTES` for all others, and a
     /// quantum in any case. So one broker alone may use half, two a third each, and whoever comes last has room.
     pub fn crowded(&self, broker: BrokerId) -> bool {
+        if self.bytes < FORWARD_WAITING_BYTES / 2 {
+            // No share can be more, and as much is left.
+            return false;
+        }
         let left = FORWARD_WAITING_BYTES.saturating_sub(self.bytes).max(FORWARD_QUANTUM_BYTES);
         let own = self.queue_of.get(&broker).map_or(0, |&at| self.queues[at].bytes);
         own >= left
@@ -210,7 +209,7 @@ mod tests {
         let shares: BTreeMap<BrokerId, usize> = fair.by_broker().collect();
         assert!(shares[&BrokerId(0)] >= FORWARD_WAITING_BYTES / 2);
         assert!(shares[&BrokerId(49)] >= FORWARD_QUANTUM_BYTES);
-        assert!(fair.bytes() <= FORWARD_WAITING_BYTES + 50 * (FORWARD_QUANTUM_BYTES + 1000), "{}", fair.bytes());
+        assert!(fair.bytes <= FORWARD_WAITING_BYTES + 50 * (FORWARD_QUANTUM_BYTES + 1000), "{}", fair.bytes);
         fair.take(usize::MAX);
         assert!(fair.is_empty() && !fair.crowded(BrokerId(0)));
     }

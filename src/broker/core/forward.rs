@@ -124,7 +124,8 @@ impl Core {
         let Some(payloads) = group.payloads() else { return false };
         for matched in to {
             let at_once = group.qos.min(matched.qos) == QoS::AtMostOnce && matched.ids.is_empty();
-            if at_once && !self.rooms[room].over_budget() && self.deliver_at_once(matched.conn, topic, &payloads) {
+            let full = self.rooms[room].account.full.is_some();
+            if at_once && !full && self.deliver_at_once(matched.conn, topic, &payloads) {
                 continue;
             }
             for (number, payload) in payloads.clone() {

@@ -43,6 +43,7 @@ impl Core {
         if let Some(&dest) = matches.remotes.iter().find(|&&dest| self.dests[usize::from(dest)].crowded(broker, now)) {
             self.dests[usize::from(dest)].paused = true;
             conn.blocked_on = Some(dest);
+            self.stats.publishers_paused += 1;
             return Ok(Taken::NotYet);
         }
         // A refusal must come before anything is done: what is sent again would else be delivered twice.
@@ -71,7 +72,7 @@ impl Core {
         publisher: Option<ConnKey>,
         message: &mut Message<'_>,
     ) {
-        let full = self.rooms[room].over_budget();
+        let full = self.rooms[room].account.full;
         for matched in to {
             if matched.no_local && publisher == Some(matched.conn) {
                 continue;
@@ -83,8 +84,8 @@ impl Core {
                 Phase::Importing(importing) => (&mut importing.active.session, false),
                 _ => continue,
             };
-            if full && !(connected && conn.out.is_empty()) {
-                self.stats.drop(DropReason::BrokerMemory, 1);
+            if let Some(full) = full.filter(|_| !(connected && conn.out.is_empty())) {
+                self.stats.drop(full.reason(), 1);
                 continue;
             }
             let retain = message.retain && matched.retain_as_published;

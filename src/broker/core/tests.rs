@@ -324,6 +324,62 @@ fn r19_a_flooding_broker_pauses_its_own_publishers_and_delays_nobody_else() {
 }
 
 #[test]
+fn r19_a_broker_whose_bytes_are_used_up_drops_its_own_and_no_other() {
+    let mut w = World::new();
+    let other = BrokerId(8);
+    let slow = w.subscribed("slow", "t", QoS::AtMostOnce);
+    let (p, _) = w.connect(Version::V5, "p");
+    let (q, _) = w.connect_to(other, Version::V5, "q");
+    w.subscribe(q, "t", QoS::AtMostOnce);
+    w.sent(q, Version::V5);
+    let mut usage = Vec::new();
+    while usage.is_empty() {
+        let publish = Publish { topic: "t".into(), payload: vec![0; 100 << 10].into(), ..Publish::default() };
+        w.packet(p, Version::V5, &Packet::Publish(Box::new(publish)));
+        w.core.take_dirty(&mut Vec::new());
+        w.core.take_usage(&mut usage);
+    }
+    let [Usage { broker: B, bytes, budget: _ }] = usage[..] else { panic!("{usage:?}") };
+    assert_eq!(bytes, w.core.outbound(slow).expect("open").len());
+    assert!((1 << 20..1200 << 10).contains(&bytes), "told as soon as it is a step: {bytes}");
+
+    for (full, reason) in [(Full::Broker, DropReason::BrokerMemory), (Full::Node, DropReason::NodeMemory)] {
+        w.core.account_stands(B, Some(full));
+        w.publish(p, "t", None);
+        w.publish(q, "t", None);
+        assert_eq!(w.core.stats.dropped.get(&reason), Some(&1));
+        assert_eq!(w.sent(q, Version::V5).len(), 1, "the other broker's is delivered");
+    }
+
+    w.core.outbound(slow).expect("open").take();
+    w.core.drained(w.now, slow);
+    usage.clear();
+    w.core.take_usage(&mut usage);
+    assert_eq!(usage.iter().map(|usage| usage.bytes).sum::<usize>(), 0, "told as soon as it is free again");
+    w.core.account_stands(B, None);
+    w.publish(p, "t", None);
+    assert_eq!(w.sent(slow, Version::V5).len(), 1);
+}
+
+#[test]
+fn r19_what_a_connection_kept_is_free_when_it_is_gone() {
+    let mut w = World::new();
+    let slow = w.subscribed("slow", "t", QoS::AtMostOnce);
+    let (p, _) = w.connect(Version::V5, "p");
+    let publish = Publish { topic: "t".into(), payload: vec![0; 100 << 10].into(), ..Publish::default() };
+    w.packet(p, Version::V5, &Packet::Publish(Box::new(publish)));
+    let mut told = Vec::new();
+    for step in [Input::Tick, Input::Closed { conn: slow }, Input::Tick, Input::Closed { conn: p }] {
+        w.step(step);
+        w.core.take_dirty(&mut Vec::new());
+        w.core.take_usage(&mut told);
+    }
+    let bytes: Vec<usize> = told.iter().map(|usage| usage.bytes).collect();
+    assert!(bytes[0] > 100 << 10, "{told:?}");
+    assert_eq!(bytes.last(), Some(&0), "{told:?}");
+}
+
+#[test]
 fn what_came_while_paused_is_performed_in_order_afterwards() {
     let mut w = World::new();
     let a = w.subscribed("a", "late/#", QoS::AtMostOnce);

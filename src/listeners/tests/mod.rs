@@ -26,7 +26,7 @@ use tokio_rustls::TlsConnector;
 
 use super::*;
 use crate::broker::core::{Settings, Stats};
-use crate::broker::{Mail, Worker, WorkerConfig};
+use crate::broker::{Accountant, Mail, Worker, WorkerConfig};
 use crate::client::{Client, Event, Options, Trust};
 use crate::mqtt::codec::{Publish, ReasonCode};
 
@@ -84,6 +84,7 @@ impl World {
                 mailboxes: mailboxes.clone(),
                 clock: Arc::new(SystemClock),
                 seed: 7,
+                accountant: Arc::new(Accountant::new(usize::MAX)),
                 progress: Arc::new(AtomicU64::new(0)),
             };
             let worker = Worker::start(config).unwrap();
