@@ -11,6 +11,14 @@ pub const MAX_PACKET_BYTES: usize = 1 << 20;
 pub const FORWARD_BATCH_BYTES: usize = MAX_PACKET_BYTES + (256 << 10);
 /// Unacknowledged bytes on one data stream (one worker to one peer), reserved by the receiver (R10).
 pub const FORWARD_WINDOW_BYTES: usize = 4 << 20;
+/// What may wait in a worker for credit towards one peer or sibling, bytes, of all brokers together. A broker may use as
+/// much of it as it leaves to the others, so one alone fills a window, and a quantum in any case (R19).
+pub const FORWARD_WAITING_BYTES: usize = 2 * FORWARD_WINDOW_BYTES;
+/// What one broker may put into a batch before the next one has its turn, bytes (R19).
+pub const FORWARD_QUANTUM_BYTES: usize = 64 << 10;
+/// A worker tells the node's accountant when what it keeps for a broker has changed by this much, bytes. What it has not
+/// told is at most that, for each broker, and what one turn of its loop brings (R19).
+pub const ACCOUNT_STEP_BYTES: usize = 1 << 20;
 /// Largest gRPC message between nodes, bytes.
 pub const MAX_GRPC_MESSAGE_BYTES: usize = 8 << 20;
 /// Largest command proposed to a Raft group, bytes. Larger ones are refused before they are proposed.
@@ -29,6 +37,8 @@ pub const PROPOSAL_QUEUE: usize = 4096;
 
 const _: () = assert!(MAX_PACKET_BYTES < FORWARD_BATCH_BYTES);
 const _: () = assert!(FORWARD_BATCH_BYTES < FORWARD_WINDOW_BYTES);
+// A chunk of one broker, closed once it holds a quantum, fits into a batch whatever its last packet.
+const _: () = assert!(FORWARD_QUANTUM_BYTES + MAX_PACKET_BYTES < FORWARD_BATCH_BYTES);
 const _: () = assert!(FORWARD_WINDOW_BYTES < MAX_GRPC_MESSAGE_BYTES);
 const _: () = assert!(MAX_COMMAND_BYTES < MAX_ENTRY_BYTES);
 // A claim's other fields: a client ID of at most 1,024 bytes, and numbers.

@@ -1,5 +1,6 @@
 //! The broker: what one worker does with its connections. `core` decides (PURE), `worker` performs.
 
+mod accountant;
 pub mod core;
 mod mailbox;
 mod seats;
@@ -7,6 +8,7 @@ mod serve;
 pub mod transport;
 pub mod worker;
 
+pub use accountant::Accountant;
 pub use mailbox::{Answer, Asked, LocalBatch, Mail, Mailbox};
 pub use seats::{Counted, Seat, Seats, Source, Tally};
 pub use worker::{Services, Worker, WorkerConfig, WorkerStats};

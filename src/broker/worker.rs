@@ -16,7 +16,8 @@ use rookery_cluster::handle::{ClaimRequest, ClusterEvent, Holder, Home, Leave, R
 use rookery_cluster::ids::{BrokerId, ClientId, Epoch, NodeId, NodeLife, Nonce, WorkerId};
 use tokio::task::LocalSet;
 
-use super::core::{AuthRequest, Batch, ConnKey, Core, Effect, Fetched, Input, Stats, View, origin};
+use super::Accountant;
+use super::core::{AuthRequest, Batch, ConnKey, Core, Effect, Fetched, Input, Stats, Usage, View, origin};
 use super::mailbox::{Answer, Asked, LocalBatch, Mail, Mailbox};
 use super::serve;
 
@@ -72,6 +73,8 @@ pub struct WorkerConfig {
     pub clock: SharedClock,
     /// Secret of topic hashing.
     pub seed: u64,
+    /// Adds up what this worker and its siblings keep.
+    pub accountant: Arc<Accountant>,
     /// Counted up at least once per `PROGRESS_EVERY`: proof that the worker lives (R4).
     pub progress: Arc<AtomicU64>,
 }
@@ -141,6 +144,7 @@ pub(super) struct Shared {
     pub buffer: RefCell<Vec<u8>>,
     effects: RefCell<Vec<Effect>>,
     dirty: RefCell<Vec<ConnKey>>,
+    usage: RefCell<Vec<Usage>>,
     wakers: RefCell<BTreeMap<ConnKey, Waker>>,
     releases: RefCell<BTreeMap<ConnKey, Vec<Effect>>>,
     flusher: RefCell<Option<Waker>>,
@@ -174,6 +178,20 @@ impl Shared {
             }
         }
         self.wake_dirty();
+        self.settle();
+    }
+
+    /// Tells the node's accountant what it must know.
+    pub fn settle(&self) {
+        let mut core = self.core.borrow_mut();
+        if !core.has_usage() {
+            return;
+        }
+        let mut usage = self.usage.borrow_mut();
+        core.take_usage(&mut usage);
+        for usage in usage.drain(..) {
+            core.account_stands(usage.broker, self.config.accountant.report(self.config.id, usage));
+        }
     }
 
     fn perform_one(&self, effect: Effect) {
@@ -338,6 +356,7 @@ async fn run(config: WorkerConfig, stats: Arc<Mutex<(Stats, usize)>>) {
         buffer: RefCell::new(vec![0; READ_BYTES]),
         effects: RefCell::default(),
         dirty: RefCell::default(),
+        usage: RefCell::default(),
         wakers: RefCell::default(),
         releases: RefCell::default(),
         flusher: RefCell::default(),

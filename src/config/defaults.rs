@@ -177,6 +177,14 @@ pub const FIELDS: &[Field] = &[
               client's address that counts, behind any other one the proxy's: set it as `limits.connections` then.",
     },
     Field {
+        key: "limits.buffer_mib",
+        kind: Kind::Integer { min: 16, max: 1 << 24, unit: "MiB" },
+        default: "2048",
+        doc: "Messages that may wait on this node, for slow clients and for other nodes, of all brokers together. A \
+              broker may use as much of it as it leaves to the others; what it publishes beyond that is dropped for \
+              clients that have something waiting, and counted as `node_memory`.",
+    },
+    Field {
         key: "log.level",
         kind: Kind::Text,
         default: "info,openraft=warn",

@@ -10,13 +10,17 @@ pub struct LimitsConfig {
     pub connections: usize,
     /// `limits.connections_per_address`: of these, of one source address (IPv6: of one /64).
     pub connections_per_address: usize,
+    /// `limits.buffer_mib`, in bytes.
+    pub buffers: usize,
 }
 
 impl LimitsConfig {
     pub(super) fn from_values(values: &Values) -> Result<Self, ConfigError> {
+        let mib = values.integer("limits.buffer_mib")?;
         Ok(Self {
             connections: values.integer("limits.connections")? as usize,
             connections_per_address: values.integer("limits.connections_per_address")? as usize,
+            buffers: usize::try_from(mib << 20).unwrap_or(usize::MAX),
         })
     }
 }

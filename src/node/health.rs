@@ -10,7 +10,7 @@ use rookery_cluster::leases::driver::Lease;
 
 use super::admin::Admin;
 use crate::api::ClusterView;
-use crate::broker::WorkerStats;
+use crate::broker::{Accountant, WorkerStats};
 use crate::listeners::reload::ReloadStats;
 use crate::listeners::{Counters, ListenerStats};
 use crate::telemetry::{Health, Page};
@@ -30,6 +30,7 @@ pub struct LifeStats {
     pub forward: Forward,
     pub listeners: Counters,
     pub reloads: Option<Arc<ReloadStats>>,
+    pub accountant: Arc<Accountant>,
 }
 
 impl Health for NodeHealth {
@@ -45,6 +46,7 @@ impl Health for NodeHealth {
             forward(&life.forward, page);
             listeners(&life.listeners, page);
             reloads(life.reloads.as_deref(), page);
+            buffers(&life.accountant, page);
         }
     }
 }
@@ -105,6 +107,11 @@ fn workers(life: &LifeStats, page: &mut Page) {
         "Publishes handed to other workers and nodes.",
         sum(|s| s.publishes_forwarded),
     );
+    page.counter(
+        "rookery_publishers_paused_total",
+        "Times that a publisher was read no further because its broker's share towards a destination was used up.",
+        sum(|s| s.publishers_paused),
+    );
     page.counter("rookery_barrier_timeouts_total", "SUBACK barriers that timed out.", sum(|s| s.barrier_timeouts));
     page.counter("rookery_protocol_errors_total", "Malformed packets and protocol errors.", sum(|s| s.protocol_errors));
     let mut dropped = std::collections::BTreeMap::<&str, u64>::new();
@@ -137,6 +144,15 @@ fn workers(life: &LifeStats, page: &mut Page) {
         "rookery_disconnects_total",
         "Connections ended by the server, by reason code.",
         sent.into_iter().map(code),
+    );
+}
+
+fn buffers(accountant: &Accountant, page: &mut Page) {
+    page.gauge("rookery_buffered_bytes", "Bytes that wait on this node, of all brokers.", accountant.total());
+    page.gauges(
+        "rookery_broker_buffered_bytes",
+        "Bytes that wait on this node, by broker; of brokers with a MiB or more.",
+        accountant.large().into_iter().map(|(broker, bytes)| ([("broker", broker.to_string())], bytes)),
     );
 }
 

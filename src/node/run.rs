@@ -36,7 +36,7 @@ use super::stores::Stores;
 use super::{NodeError, card, follow, found};
 use crate::api::{Place, Service, Tools};
 use crate::auth::Sealer;
-use crate::broker::{Mail, Mailbox, Worker, WorkerConfig};
+use crate::broker::{Accountant, Mail, Mailbox, Worker, WorkerConfig};
 use crate::config::Config;
 use crate::listeners::reload::ReloadStats;
 use crate::listeners::{Bounds, Listeners};
@@ -113,6 +113,7 @@ struct Node {
 struct Life {
     workers: Vec<Worker>,
     forward: Forward,
+    accountant: Arc<Accountant>,
     listeners: Listeners,
     reloads: Option<Arc<ReloadStats>>,
     members: Members,
@@ -293,6 +294,7 @@ impl Node {
             forward: begun.forward.clone(),
             listeners: begun.listeners.counters(),
             reloads: begun.reloads.clone(),
+            accountant: begun.accountant.clone(),
         });
         self.serving = Some(begun);
         *self.admin.serving.write() = true;
@@ -333,6 +335,7 @@ impl Node {
         );
         self.services.begin(life, forward.clone());
         let seed = self.rng.u64();
+        let accountant = Arc::new(Accountant::new(self.config.limits.buffers));
         let workers = (0..mailboxes.len() as u16).map(|id| {
             Worker::start(WorkerConfig {
                 id: WorkerId(id),
@@ -341,6 +344,7 @@ impl Node {
                 mailboxes: mailboxes.clone(),
                 clock: self.clock.clone(),
                 seed,
+                accountant: accountant.clone(),
                 progress: self.lease.worker_progress(WorkerId(id)),
             })
         });
@@ -361,7 +365,7 @@ impl Node {
         let listeners = Listeners::start(&self.config.listeners, bounds, Some(tls), mailboxes, &control)
             .map_err(NodeError::Listen)?;
         tasks.spawn(certificates.keep());
-        Ok(Life { workers, forward, listeners, reloads, members, swim, _tasks: tasks })
+        Ok(Life { workers, forward, accountant, listeners, reloads, members, swim, _tasks: tasks })
     }
 
     async fn membership(&self, life: NodeLife) -> Result<(Members, JoinHandle<()>), NodeError> {

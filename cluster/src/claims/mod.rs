@@ -40,8 +40,11 @@ use crate::leases::driver::Lease;
 use crate::limits::{CLAIM_RESEND, CLAIM_TIMEOUT};
 use crate::sessions::{ClaimKey, Claimant, Will};
 
-/// Connections of this node that may wait for their claim at one time; more are refused.
-const MAX_WAITING: usize = 65_536;
+/// Connections of this node that may wait for their claim at one time; more are refused. A broker's may use as many of
+/// these places as they leave to the others' (R19).
+const MAX_WAITING: usize = 131_072;
+/// Connections of one broker that may wait in any case.
+const MIN_WAITING: usize = 64;
 /// Releases of this node that may be on their way at one time. More are left to the next claimant's revocation.
 const MAX_RELEASING: usize = 65_536;
 /// Pause before a claim that found no room is made again.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
+use super::MIN_WAITING;
 use crate::control::{Notice, NoticeKind};
 use crate::handle::{ClaimEvent, ClaimRefusal, Leave, SessionGrant};
-use crate::ids::{Epoch, NodeLife, Nonce, WorkerId};
+use crate::ids::{BrokerId, Epoch, NodeLife, Nonce, WorkerId};
 use crate::sessions::{ClaimKey, Claimant, Refusal};
 
 /// The connections that wait for or hold a claim, by nonce, which is unique in the node's life.
@@ -15,6 +16,8 @@ pub(super) struct Registry {
     life: Option<NodeLife>,
     entries: BTreeMap<Nonce, Entry>,
     waiting: usize,
+    /// Those by broker; none is 0.
+    waiting_of: BTreeMap<BrokerId, usize>,
     max_waiting: usize,
     /// Releases on their way, so that a revocation that comes again does not start another.
     releasing: BTreeSet<(Claimant, Epoch)>,
@@ -80,21 +83,23 @@ pub(super) enum Asking {
 
 impl Registry {
     pub(super) fn new(max_waiting: usize, max_releasing: usize) -> Self {
-        let (entries, releasing) = Default::default();
-        Self { life: None, entries, waiting: 0, max_waiting, releasing, max_releasing }
+        let (entries, waiting_of, releasing) = Default::default();
+        Self { life: None, entries, waiting: 0, waiting_of, max_waiting, releasing, max_releasing }
     }
 
     pub(super) fn begin(&mut self, key: ClaimKey, by: Claimant, worker: WorkerId) -> Begin {
         if self.entries.contains_key(&by.nonce) {
             return Begin::Known;
         }
-        if self.waiting >= self.max_waiting {
+        let left = self.max_waiting.saturating_sub(self.waiting).max(MIN_WAITING);
+        if self.waiting_of.get(&key.broker).is_some_and(|waiting| *waiting >= left) {
             return Begin::Full;
         }
         let wake = Arc::new(Notify::new());
         let standing = Standing::Asking { wake: wake.clone(), gone: false };
-        self.entries.insert(by.nonce, Entry { key, by, worker, standing });
         self.waiting += 1;
+        *self.waiting_of.entry(key.broker).or_default() += 1;
+        self.entries.insert(by.nonce, Entry { key, by, worker, standing });
         Begin::Ask(wake)
     }
 
@@ -139,10 +144,11 @@ impl Registry {
             Some(Entry { standing: Standing::Holds(_), .. }) => None,
             Some(entry) if !ring(entry) => {
                 entry.standing = Standing::Holds(epoch);
-                self.waiting -= 1;
+                let worker = entry.worker;
+                self.answered(key.broker);
                 let ClaimKey { broker, client } = key;
                 let event = ClaimEvent::Granted { broker, client, nonce: by.nonce, epoch, session };
-                Some(Act::Post(entry.worker, event))
+                Some(Act::Post(worker, event))
             }
             _ => {
                 self.remove(by);
@@ -251,9 +257,20 @@ impl Registry {
         let entry = self.entries.remove(&by.nonce)?;
         if let Standing::Asking { wake, .. } = &entry.standing {
             wake.notify_one();
-            self.waiting -= 1;
+            self.answered(entry.key.broker);
         }
         Some(entry)
+    }
+
+    /// One that waited does so no more.
+    fn answered(&mut self, broker: BrokerId) {
+        self.waiting -= 1;
+        if let Some(waiting) = self.waiting_of.get_mut(&broker) {
+            *waiting -= 1;
+            if *waiting == 0 {
+                self.waiting_of.remove(&broker);
+            }
+        }
     }
 }
 
@@ -274,5 +291,39 @@ pub(super) fn refusal(why: Refusal) -> ClaimRefusal {
         Refusal::Superseded => ClaimRefusal::Superseded,
         Refusal::TooFast => ClaimRefusal::TooFast,
         Refusal::Expired => ClaimRefusal::Unavailable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Incarnation, NodeId};
+
+    fn begin(registry: &mut Registry, broker: u128, nonce: u64) -> Begin {
+        let life = NodeLife { node: NodeId(1), incarnation: Incarnation(1) };
+        let key = ClaimKey { broker: BrokerId(broker), client: format!("c{nonce}").as_str().into() };
+        registry.begin(key, Claimant { life, nonce: Nonce(nonce) }, WorkerId(0))
+    }
+
+    #[test]
+    fn a_broker_whose_clients_wait_in_masses_leaves_room_for_others() {
+        let mut registry = Registry::new(1000, 10);
+        let mut nonces = 0..;
+        let mut flood = |registry: &mut Registry, broker| {
+            let mut began = 0;
+            while let Begin::Ask(_) = begin(registry, broker, nonces.next().expect("endless")) {
+                began += 1;
+            }
+            began
+        };
+        assert_eq!(flood(&mut registry, 1), 500);
+        assert_eq!(flood(&mut registry, 2), 250);
+        for broker in 3..10 {
+            assert!(flood(&mut registry, broker) >= MIN_WAITING);
+        }
+        assert!(registry.counts().1 <= 1000 + 8 * MIN_WAITING);
+        let all: Vec<Claimant> = registry.entries.values().map(|entry| entry.by).collect();
+        all.into_iter().for_each(|by| drop(registry.remove(by)));
+        assert_eq!((registry.counts(), registry.waiting_of.len()), ((0, 0), 0));
     }
 }

@@ -10,8 +10,8 @@ use crate::handle::Run;
 use crate::ids::{BrokerId, Incarnation, NodeId, NodeLife};
 use crate::interest::{Content, Interest, Interests, Message};
 
-/// The version of the messages that this binary speaks.
-pub(super) const VERSION: u32 = 1;
+/// The version of the messages that this binary speaks. 2: publishes of one topic travel in groups.
+pub(super) const VERSION: u32 = 2;
 /// Filters in one part of an interest message, bytes: far below `limits::MAX_GRPC_MESSAGE_BYTES`, whatever the
 /// last filter's length.
 const PART_BYTES: usize = 256 << 10;

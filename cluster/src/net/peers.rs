@@ -22,6 +22,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Repeated failures towards one peer are logged once in this time.
 const LOG_EVERY: Duration = Duration::from_secs(30);
 
+/// Encrypted bytes that may wait for the socket of a connection that carries publishes: a batch in few writes.
+const DATA_BUFFER: usize = 512 << 10;
+
 /// Channels to peers over a [`super::Net`], with an address book. Connections run on the runtime that made
 /// this (the control plane's, R18), whoever asks for them.
 pub struct TlsPeerChannels {
@@ -152,7 +155,10 @@ impl Dialer {
         };
         let name = self.tls.server_name(peer).map_err(io::Error::other)?;
         let tcp = self.net.connect(address).await?;
-        let stream = TlsConnector::from(config).connect(name, tcp).await?;
+        let mut stream = TlsConnector::from(config).connect(name, tcp).await?;
+        if purpose == Purpose::Data {
+            stream.get_mut().1.set_buffer_limit(Some(DATA_BUFFER));
+        }
         if stream.get_ref().1.alpn_protocol() != Some(protocol) {
             return Err(io::Error::other("the peer speaks another version of the protocol"));
         }

@@ -16,7 +16,9 @@ use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
 use rustls::version::{TLS12, TLS13};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{
+    CertificateError, CipherSuite, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
+};
 
 use super::ca::certificate;
 use super::names::{NodeName, node_of, validity_of};
@@ -62,8 +64,8 @@ impl NodeTls {
         let mut roots = RootCertStore::empty();
         roots.add(ca.clone())?;
         let (roots, time) = (Arc::new(roots), Arc::new(Time(clock)));
-        let client = client_config(roots.clone(), current.clone(), time.clone())?;
-        let mut data_client = client.clone();
+        let client = client_config(default_provider(), roots.clone(), current.clone(), time.clone())?;
+        let mut data_client = client_config(data_provider(), roots.clone(), current.clone(), time.clone())?;
         data_client.alpn_protocols = vec![ALPN_DATA.to_vec()];
         let server = server_config(roots, current.clone(), time)?;
         let (client, data_client) = (Arc::new(client), Arc::new(data_client));
@@ -155,8 +157,20 @@ pub fn server_config_for_clients(
     Ok(Arc::new(config))
 }
 
-fn client_config(roots: Arc<RootCertStore>, own: Arc<Current>, time: Arc<Time>) -> Result<ClientConfig, PkiError> {
-    let mut config = ClientConfig::builder_with_details(Arc::new(default_provider()), time)
+/// Prefers the cipher that costs least for a stream of publishes; the server takes the caller's order.
+fn data_provider() -> CryptoProvider {
+    let mut provider = default_provider();
+    provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+    provider
+}
+
+fn client_config(
+    provider: CryptoProvider,
+    roots: Arc<RootCertStore>,
+    own: Arc<Current>,
+    time: Arc<Time>,
+) -> Result<ClientConfig, PkiError> {
+    let mut config = ClientConfig::builder_with_details(Arc::new(provider), time)
         .with_protocol_versions(&[&TLS13])?
         .with_root_certificates(roots)
         .with_client_cert_resolver(own);

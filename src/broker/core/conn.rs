@@ -39,6 +39,8 @@ pub(super) struct Conn {
     /// The start of a packet, or packets that came while the connection waited.
     pub carry: BytesMut,
     pub out: Outbound,
+    /// What of its buffers is in its broker's account.
+    pub accounted: usize,
     /// Whether it stands in the core's list of connections with output.
     pub dirty: bool,
     /// A destination without credit that this connection publishes to (R10).
@@ -170,6 +172,7 @@ impl Conn {
             opened: now,
             carry: BytesMut::new(),
             out: Outbound::default(),
+            accounted: 0,
             dirty: false,
             blocked_on: None,
             releasing: None,

@@ -346,6 +346,7 @@ impl Core {
             return;
         }
         let after = flush_first.then_some(key);
+        let accounted = mem::take(&mut conn.accounted);
         match mem::replace(&mut conn.phase, Phase::Closing) {
             Phase::Claiming(claiming) => {
                 self.claims.remove(&claiming.nonce);
@@ -361,6 +362,7 @@ impl Core {
                 let leave = self.leave(&active, farewell);
                 let room = active.room;
                 self.release(&active, leave, after, out);
+                self.rooms[room].account.gone(accounted);
                 self.rooms[room].conns -= 1;
                 match leave.keep {
                     Some(keep) if !self.lapsed => self.park(key, active, keep.expiry, out),
@@ -377,6 +379,7 @@ impl Core {
                 let active = importing.active;
                 let leave = Leave { keep: Some(Keep { expiry: None, home: importing.home }), fire_will: false };
                 self.release(&active, leave, after, out);
+                self.rooms[active.room].account.gone(accounted);
                 self.rooms[active.room].conns -= 1;
                 self.forget_subscriptions(key, &active, out);
                 self.drop_idle_room(active.room);

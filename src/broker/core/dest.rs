@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 use std::mem;
 
-use bytes::BytesMut;
 use rookery_cluster::clock::Moment;
 use rookery_cluster::handle::{Holder, Run};
 use rookery_cluster::ids::BrokerId;
-use rookery_cluster::limits::{FORWARD_BATCH_BYTES, FORWARD_WINDOW_BYTES, MAX_PACKET_BYTES, PUBLISH_TIMEOUT};
+use rookery_cluster::limits::{FORWARD_BATCH_BYTES, FORWARD_WINDOW_BYTES, PUBLISH_TIMEOUT};
 
 use super::ConnKey;
+use super::fair::{Fair, Place};
+use super::transfer::Transfer;
 
 /// A sealed batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,10 +39,9 @@ pub struct Awaiting {
 pub struct Destination {
     /// Who it is.
     pub holder: Holder,
-    /// Runs of the batch under construction.
-    building: Vec<(BrokerId, u32, BytesMut)>,
-    building_bytes: usize,
-    /// Sequence number of the batch under construction.
+    /// Publishes that are in no batch yet.
+    waiting: Fair,
+    /// Sequence number of the next batch.
     next_seq: u64,
     /// Sealed batches without credit.
     pending: VecDeque<Batch>,
@@ -61,8 +61,7 @@ impl Destination {
     pub fn new(holder: Holder) -> Self {
         Self {
             holder,
-            building: Vec::new(),
-            building_bytes: 0,
+            waiting: Fair::default(),
             next_seq: 1,
             pending: VecDeque::new(),
             outstanding: VecDeque::new(),
@@ -74,32 +73,15 @@ impl Destination {
         }
     }
 
-    /// Appends one publish of `broker`, as `write` encodes it; returns the number of the batch that carries it.
-    pub fn append(&mut self, broker: BrokerId, write: impl FnOnce(&mut BytesMut)) -> u64 {
-        if self.full() {
-            self.seal();
-        }
-        if self.building.last().is_none_or(|(b, ..)| *b != broker) {
-            self.building.push((broker, 0, BytesMut::new()));
-        }
-        if let Some((_, count, body)) = self.building.last_mut() {
-            let before = body.len();
-            write(body);
-            *count += 1;
-            self.building_bytes += body.len() - before;
-        }
-        self.next_seq
+    /// Appends one publish of `broker`, as `write` encodes it.
+    pub fn append(&mut self, broker: BrokerId, write: impl FnOnce(&mut Transfer)) -> Place {
+        self.waiting.append(broker, write)
     }
 
-    /// Whether the batch under construction must be sealed before anything more is appended: with one packet more
-    /// it might be too large.
-    fn full(&self) -> bool {
-        self.building_bytes >= FORWARD_BATCH_BYTES - MAX_PACKET_BYTES
-    }
-
-    /// Whether publishers shall wait before they add to what waits here.
-    pub fn crowded(&self, now: Moment) -> bool {
-        self.waiting_bytes() >= FORWARD_WINDOW_BYTES && !self.stuck(now)
+    /// Whether publishers of `broker` shall wait before they add to what waits here (R10, R19). Other brokers'
+    /// publishers go on.
+    pub fn crowded(&self, broker: BrokerId, now: Moment) -> bool {
+        self.waiting.crowded(broker) && !self.stuck(now)
     }
 
     /// Whether there is no credit towards it.
@@ -112,24 +94,24 @@ impl Destination {
         self.congested_since.is_some_and(|since| now.since(since) >= PUBLISH_TIMEOUT)
     }
 
-    /// Bytes that wait here for the next flush or for credit.
-    fn waiting_bytes(&self) -> usize {
-        self.building_bytes + self.pending.iter().map(|b| b.bytes).sum::<usize>()
+    /// Bytes of each broker that wait here and are in no batch yet.
+    pub fn by_broker(&self) -> impl Iterator<Item = (BrokerId, usize)> {
+        self.waiting.by_broker()
     }
 
-    /// Notes that `conn`'s acknowledgement `ack` waits for batch `seq`.
-    pub fn await_acceptance(&mut self, seq: u64, conn: ConnKey, ack: u64) {
-        self.awaiting.push_back(Awaiting { seq, conn, ack });
+    /// Notes that `conn`'s acknowledgement `ack` waits for the publish that [`Destination::append`] put at `place`.
+    pub fn await_acceptance(&mut self, place: Place, conn: ConnKey, ack: u64) {
+        self.waiting.await_acceptance(place, conn, ack);
     }
 
-    /// Seals what was built and returns the next batch that may be sent now, if any. While there is no credit,
-    /// small steps gather in one batch.
+    /// The next batch that may be sent now, if any: all brokers' publishes in turns. While there is no credit, nothing
+    /// is put into batches, so that what comes later still has its turn.
     pub fn next(&mut self, now: Moment) -> Option<Batch> {
-        if !self.building.is_empty() && (self.congested_since.is_none() || self.full()) {
-            self.seal();
-        }
         if self.congested_since.is_some() {
             return None;
+        }
+        if self.pending.is_empty() && !self.waiting.is_empty() {
+            self.seal();
         }
         let bytes = self.pending.front()?.bytes;
         if matches!(self.holder, Holder::Worker(_)) {
@@ -146,14 +128,26 @@ impl Destination {
         Some(batch)
     }
 
+    /// How many batches were made.
+    pub fn made(&self) -> u64 {
+        self.next_seq - 1
+    }
+
+    /// Whether publishes wait that are in no batch yet.
+    pub fn has_more(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     fn seal(&mut self) {
-        let runs = mem::take(&mut self.building)
-            .into_iter()
-            .map(|(broker, count, body)| Run { broker, count, body: body.freeze() })
-            .collect();
-        let bytes = mem::take(&mut self.building_bytes);
-        self.pending.push_back(Batch { seq: self.next_seq, runs, bytes });
+        let (chunks, bytes) = self.waiting.take(FORWARD_BATCH_BYTES);
+        let seq = self.next_seq;
         self.next_seq += 1;
+        let mut runs = Vec::with_capacity(chunks.len());
+        for chunk in chunks {
+            self.awaiting.extend(chunk.awaiting.into_iter().map(|(conn, ack)| Awaiting { seq, conn, ack }));
+            runs.push(Run { broker: chunk.broker, count: chunk.count, body: chunk.body.into_body().freeze() });
+        }
+        self.pending.push_back(Batch { seq, runs, bytes });
     }
 
     /// The stream to the peer had no credit for `batch`: it waits here, in its place.
@@ -184,8 +178,10 @@ impl Destination {
     /// The destination's life is over: nothing is owed to it. Its next life starts a new stream. Returns how
     /// many publishes that waited for credit were dropped.
     pub fn expired(&mut self, mut done: impl FnMut(Awaiting)) -> u64 {
-        let dropped = self.pending.iter().flat_map(|b| &b.runs).map(|r| u64::from(r.count)).sum::<u64>()
-            + self.building.iter().map(|(_, n, _)| u64::from(*n)).sum::<u64>();
+        while !self.waiting.is_empty() {
+            self.seal();
+        }
+        let dropped = self.pending.iter().flat_map(|b| &b.runs).map(|r| u64::from(r.count)).sum::<u64>();
         for awaiting in mem::take(&mut self.awaiting) {
             done(awaiting);
         }
@@ -208,20 +204,21 @@ mod tests {
         Run { broker, count, body: bytes::Bytes::from_static(body) }
     }
 
-    fn put(d: &mut Destination, body: &'static [u8]) -> u64 {
-        d.append(B, |b| b.extend_from_slice(body))
+    fn put(d: &mut Destination, body: &'static [u8]) -> Place {
+        d.append(B, |b| b.put_slice(body))
     }
 
     #[test]
     fn a_turn_makes_one_batch_and_acceptance_frees_in_order() {
         let mut d = Destination::new(Holder::Peer(NodeId(2)));
-        assert_eq!(put(&mut d, b"a"), 1);
-        assert_eq!(put(&mut d, b"b"), 1);
-        d.await_acceptance(1, KEY, 7);
+        put(&mut d, b"a");
+        let place = put(&mut d, b"b");
+        d.await_acceptance(place, KEY, 7);
         let batch = d.next(Moment::default()).expect("sealed");
         assert_eq!(batch, Batch { seq: 1, runs: vec![run(B, 2, b"ab")], bytes: 2 });
-        assert_eq!(put(&mut d, b"c"), 2);
-        d.await_acceptance(2, KEY, 8);
+        let place = put(&mut d, b"c");
+        d.await_acceptance(place, KEY, 8);
+        assert_eq!(d.next(Moment::default()).map(|batch| batch.seq), Some(2));
         let mut done = Vec::new();
         d.accepted(1, |a| done.push(a.ack));
         assert_eq!(done, [7]);
@@ -249,8 +246,8 @@ mod tests {
         let mut d = Destination::new(Holder::Peer(NodeId(2)));
         let now = Moment::default();
         let mut packets = 0;
-        while !d.crowded(now) {
-            d.append(B, |b| b.extend_from_slice(&[0; 100_000]));
+        while !d.crowded(B, now) {
+            d.append(B, |b| b.put_slice(&[0; 100_000]));
             packets += 1;
         }
         assert_eq!(packets, FORWARD_WINDOW_BYTES / 100_000 + 1);
@@ -260,7 +257,30 @@ mod tests {
             sent += batch.bytes;
         }
         assert_eq!(sent, packets * 100_000);
-        assert!(!d.crowded(now));
+        assert!(!d.crowded(B, now));
+    }
+
+    #[test]
+    fn what_another_broker_publishes_during_congestion_is_in_the_next_batch() {
+        let mut d = Destination::new(Holder::Peer(NodeId(2)));
+        let now = Moment::default();
+        put(&mut d, b"a");
+        let batch = d.next(now).expect("sealed");
+        d.refused(batch, now);
+        while !d.crowded(B, now) {
+            d.append(B, |b| b.put_slice(&[0; 10_000]));
+        }
+        let quiet = BrokerId(2);
+        assert!(!d.crowded(quiet, now), "its own share is untouched");
+        let place = d.append(quiet, |b| b.put_slice(b"q"));
+        d.await_acceptance(place, KEY, 9);
+        d.room();
+        assert_eq!(d.next(now).map(|batch| batch.seq), Some(1));
+        let next = d.next(now).expect("sealed");
+        assert!(next.runs.contains(&run(quiet, 1, b"q")), "{next:?}");
+        let mut done = Vec::new();
+        d.accepted(2, |a| done.push(a.ack));
+        assert_eq!(done, [9]);
     }
 
     #[test]
@@ -283,7 +303,7 @@ mod tests {
         let now = Moment::default();
         let mut sent = 0;
         for _ in 0..6 {
-            d.append(B, |b| b.extend_from_slice(&vec![0; 1 << 20]));
+            d.append(B, |b| b.put_slice(&vec![0; 1 << 20]));
             while let Some(b) = d.next(now) {
                 sent = b.seq;
             }
@@ -297,11 +317,12 @@ mod tests {
     #[test]
     fn expiry_voids_what_waited() {
         let mut d = Destination::new(Holder::Peer(NodeId(2)));
-        put(&mut d, b"a");
-        d.await_acceptance(1, KEY, 3);
+        let place = put(&mut d, b"a");
+        d.await_acceptance(place, KEY, 3);
         let mut done = Vec::new();
         assert_eq!(d.expired(|a| done.push(a.ack)), 1);
         assert_eq!(done, [3]);
-        assert_eq!(put(&mut d, b"b"), 1, "the next life's stream starts at 1");
+        put(&mut d, b"b");
+        assert_eq!(d.next(Moment::default()).map(|b| b.seq), Some(1), "the next life's stream starts at 1");
     }
 }

@@ -7,11 +7,10 @@ use rookery_cluster::handle::{Holder, Run};
 
 use super::conn::Phase;
 use super::dest::{Awaiting, Destination};
-use super::room::{DestIndex, Matches};
-use super::{Batch, ConnKey, Core, DropReason, Effect, get};
-use crate::mqtt::codec::{
-    MAX_PACKET, PacketId, PublishProperties, PublishRef, QoS, Sender, Version, decode_publish, split,
-};
+use super::room::{DestIndex, LocalMatch, Matches};
+use super::transfer::{self, Group, Item, Payloads};
+use super::{Batch, ConnKey, Core, DropReason, Dropped, Effect, get};
+use crate::mqtt::codec::{QoS, Sender, Version, decode_publish};
 use crate::mqtt::session::{Mark, Message};
 
 impl Core {
@@ -29,10 +28,18 @@ impl Core {
         self.resume_all(now, out);
     }
 
+    /// Sends what was refused before, and then one batch more: if there is credit for it, the next flush sends the next
+    /// one. What is in a batch has had its turn (R19), so none is made that may have to wait.
     fn send_batches(&mut self, now: Moment, dest: DestIndex, out: &mut Vec<Effect>) {
         let destination = &mut self.dests[usize::from(dest)];
-        while let Some(batch) = destination.next(now) {
+        let made = destination.made();
+        while destination.made() == made
+            && let Some(batch) = destination.next(now)
+        {
             out.push(Effect::Send { to: destination.holder, batch });
+        }
+        if destination.has_more() && !destination.congested() {
+            self.touch(dest);
         }
     }
 
@@ -60,13 +67,11 @@ impl Core {
 
     /// Delivers the publishes of one broker; `false` at bytes that are none.
     fn deliver_run(&mut self, now: Moment, room: usize, origin: u64, mut rest: &[u8]) -> bool {
-        // A batch holds what one read of a publisher brought, so a topic mostly repeats; and every worker of the
-        // node gets the batch, so most of it is mostly for another: those cost no more than a comparison.
+        // A batch holds what one read of a publisher brought, so a topic mostly repeats.
         let mut recent: Option<(&str, Rc<Matches>)> = None;
-        while let Ok(Some(frame)) = split(rest, MAX_PACKET) {
-            let body = frame.body(rest);
-            rest = &rest[frame.total..];
-            let Some(bytes) = topic_of(body) else { return false };
+        while !rest.is_empty() {
+            let Some(item) = transfer::take(&mut rest) else { return false };
+            let Some(bytes) = item.topic() else { return false };
             let (topic, matches) = match &recent {
                 Some((topic, matches)) if topic.as_bytes() == bytes => (*topic, matches.clone()),
                 _ => {
@@ -76,21 +81,76 @@ impl Core {
                     (topic, found)
                 }
             };
+            // Every worker of the node gets the batch, so most of it is mostly for another.
             if matches.locals.is_empty() {
                 continue;
             }
-            let publish = match plain(frame.first_byte, topic, body) {
-                Some(plain) => plain,
-                None => match decode_publish(Version::V5, Sender::Client, frame.first_byte, body) {
-                    Ok(publish) => publish,
-                    Err(_) => return false,
-                },
+            let done = match item {
+                Item::Group(group) => self.deliver_group(now, room, &matches.locals, origin, topic, group),
+                Item::Publish(first, body) => self.deliver_packet(now, room, &matches.locals, origin, first, body),
             };
-            let mut message = Message::new(publish.topic, &publish);
-            message.mark = Mark { origin, number: publish.packet_id };
-            self.deliver(now, room, &matches.locals, None, &mut message);
+            if !done {
+                return false;
+            }
         }
-        rest.is_empty()
+        true
+    }
+
+    fn deliver_packet(
+        &mut self,
+        now: Moment,
+        room: usize,
+        to: &[LocalMatch],
+        origin: u64,
+        first: u8,
+        body: &[u8],
+    ) -> bool {
+        let Ok(publish) = decode_publish(Version::V5, Sender::Client, first, body) else { return false };
+        let mut message = Message::new(publish.topic, &publish);
+        message.mark = Mark { origin, number: publish.packet_id };
+        self.deliver(now, room, to, None, &mut message);
+        true
+    }
+
+    fn deliver_group(
+        &mut self,
+        now: Moment,
+        room: usize,
+        to: &[LocalMatch],
+        origin: u64,
+        topic: &str,
+        group: Group<'_>,
+    ) -> bool {
+        let Some(payloads) = group.payloads() else { return false };
+        for matched in to {
+            let at_once = group.qos.min(matched.qos) == QoS::AtMostOnce && matched.ids.is_empty();
+            let full = self.rooms[room].account.full.is_some();
+            if at_once && !full && self.deliver_at_once(matched.conn, topic, &payloads) {
+                continue;
+            }
+            for (number, payload) in payloads.clone() {
+                let publish = transfer::publish(topic, group.qos, payload);
+                let mut message = Message::new(topic, &publish);
+                message.mark = Mark { origin, number };
+                self.deliver(now, room, std::slice::from_ref(matched), None, &mut message);
+            }
+        }
+        true
+    }
+
+    /// Delivers publishes of one topic at QoS 0, if the session has a connection.
+    fn deliver_at_once(&mut self, key: ConnKey, topic: &str, payloads: &Payloads<'_>) -> bool {
+        let Some(conn) = get(&mut self.conns, key) else { return false };
+        let Phase::Active(active) = &mut conn.phase else { return false };
+        let payloads = payloads.clone().map(|(_, payload)| payload);
+        let delivered = active.session.deliver_group(&mut conn.out, topic, payloads);
+        self.stats.publishes_delivered += delivered.written;
+        self.stats.drop(DropReason::Subscriber(Dropped::TooLarge), delivered.too_large);
+        self.stats.drop(DropReason::Subscriber(Dropped::SlowSubscriber), delivered.slow);
+        if delivered.written > 0 {
+            self.mark_dirty(key);
+        }
+        true
     }
 
     pub(super) fn on_accepted(&mut self, from: Holder, through: u64) {
@@ -177,31 +237,4 @@ impl Core {
         self.accepted(&done);
         self.unblock(dest);
     }
-}
-
-/// The topic name's bytes, at the front of a PUBLISH (MQTT 5 §3.3.2.1).
-fn topic_of(body: &[u8]) -> Option<&[u8]> {
-    let (len, rest) = body.split_first_chunk()?;
-    rest.get(..usize::from(u16::from_be_bytes(*len)))
-}
-
-/// A PUBLISH without properties, which most are: nothing of it is left to check but its topic, and that was matched.
-fn plain<'a>(first_byte: u8, topic: &'a str, body: &'a [u8]) -> Option<PublishRef<'a>> {
-    let qos = QoS::from_u8((first_byte >> 1) & 0b11)?;
-    let id = if qos == QoS::AtMostOnce { 0 } else { 2 };
-    let rest = body.get(2 + topic.len()..)?;
-    let packet_id = match rest {
-        [high, low, ..] if id > 0 => PacketId::new(u16::from_be_bytes([*high, *low])),
-        _ => None,
-    };
-    let (no_properties, payload) = rest.get(id..)?.split_first()?;
-    (*no_properties == 0).then(|| PublishRef {
-        dup: false,
-        qos,
-        retain: first_byte & 1 != 0,
-        topic,
-        packet_id,
-        properties: PublishProperties::default(),
-        payload,
-    })
 }

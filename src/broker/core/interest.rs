@@ -47,6 +47,7 @@ impl Core {
     pub(super) fn drop_idle_room(&mut self, room: usize) {
         if self.rooms.get(room).is_some_and(Room::is_idle) {
             let gone = self.rooms.remove(room);
+            self.left_behind.extend(gone.account.close(gone.id));
             self.room_of.remove(&gone.id);
         }
     }

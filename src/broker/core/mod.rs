@@ -12,9 +12,11 @@
 //! Waiting is a phase of a connection, never a suspended call. A connection in a phase that waits is not read
 //! from ([`Core::wants_read`]); what had been read stays in its carry, at most one read's worth.
 
+mod account;
 mod conn;
 mod connect;
 mod dest;
+mod fair;
 mod forward;
 mod interest;
 mod moving;
@@ -25,6 +27,7 @@ mod stats;
 #[cfg(test)]
 mod tests;
 mod tick;
+mod transfer;
 mod will;
 
 use std::collections::BTreeMap;
@@ -37,6 +40,7 @@ use rookery_cluster::handle::{ClaimEvent, ClaimRequest, Holder, Home, InterestCh
 use rookery_cluster::ids::{BrokerId, ClientId, Epoch, NodeLife, Nonce, SessionId, WorkerId};
 use slab::Slab;
 
+pub use self::account::{Full, Usage};
 pub use self::conn::Transport;
 use self::conn::{Conn, Phase};
 pub use self::dest::Batch;
@@ -226,6 +230,9 @@ pub struct Core {
     barriers: BTreeMap<u64, Barrier>,
     next_token: u64,
     dirty: Vec<ConnKey>,
+    /// Rooms whose accounts the node's accountant has yet to hear of, and what is left of rooms that are gone.
+    unreported: Vec<usize>,
+    left_behind: Vec<Usage>,
     /// Connections that may be read from again, with what they sent meanwhile.
     resumable: Vec<ConnKey>,
     interest_complete: bool,
@@ -263,6 +270,8 @@ impl Core {
             barriers: BTreeMap::new(),
             next_token: 1,
             dirty: Vec::new(),
+            unreported: Vec::new(),
+            left_behind: Vec::new(),
             resumable: Vec::new(),
             interest_complete: false,
             lapsed: false,
@@ -351,6 +360,7 @@ impl Core {
             if let Some(conn) = get(&mut self.conns, *key) {
                 conn.dirty = false;
             }
+            self.account_for(*key);
         }
     }
 
@@ -369,6 +379,7 @@ impl Core {
                 Err(ending) => tracing::error!(what = ending.what, "queued message lost"),
             }
         }
+        self.account_for(key);
     }
 
     /// Whether [`Core::flush`] has something to do.

@@ -39,9 +39,11 @@ impl Core {
         let matches = recent_matches(active, &mut self.rooms[active.room], topic);
         let room = active.room;
         // Nothing has changed by now that the packet's next coming would not change alike.
-        if let Some(&dest) = matches.remotes.iter().find(|&&dest| self.dests[usize::from(dest)].crowded(now)) {
+        let broker = self.rooms[room].id;
+        if let Some(&dest) = matches.remotes.iter().find(|&&dest| self.dests[usize::from(dest)].crowded(broker, now)) {
             self.dests[usize::from(dest)].paused = true;
             conn.blocked_on = Some(dest);
+            self.stats.publishers_paused += 1;
             return Ok(Taken::NotYet);
         }
         // A refusal must come before anything is done: what is sent again would else be delivered twice.
@@ -70,7 +72,7 @@ impl Core {
         publisher: Option<ConnKey>,
         message: &mut Message<'_>,
     ) {
-        let full = self.rooms[room].over_budget();
+        let full = self.rooms[room].account.full;
         for matched in to {
             if matched.no_local && publisher == Some(matched.conn) {
                 continue;
@@ -82,8 +84,8 @@ impl Core {
                 Phase::Importing(importing) => (&mut importing.active.session, false),
                 _ => continue,
             };
-            if full && !(connected && conn.out.is_empty()) {
-                self.stats.drop(DropReason::BrokerMemory, 1);
+            if let Some(full) = full.filter(|_| !(connected && conn.out.is_empty())) {
+                self.stats.drop(full.reason(), 1);
                 continue;
             }
             let retain = message.retain && matched.retain_as_published;
@@ -133,24 +135,20 @@ impl Core {
                 self.stats.drop(DropReason::DestinationStuck, 1);
                 continue;
             }
-            let seq = destination.append(broker, |body| transfer(message, body));
+            let place = destination.append(broker, |body| body.put(message));
             self.stats.publishes_forwarded += 1;
             if !destination.touched {
                 destination.touched = true;
                 self.touched.push(dest);
             }
-            let congested = destination.congested();
             let mut number = 0;
             if let Some(conn) = get(&mut self.conns, key)
                 && let Phase::Active(active) = &conn.phase
             {
                 number = active.session.acks.next_number();
-                if congested {
-                    conn.blocked_on = Some(dest);
-                }
             }
             if message.qos != QoS::AtMostOnce {
-                self.dests[usize::from(dest)].await_acceptance(seq, key, number);
+                self.dests[usize::from(dest)].await_acceptance(place, key, number);
                 waiting += 1;
             }
         }
@@ -290,12 +288,6 @@ fn recent_matches(active: &mut Active, room: &mut Room, topic: &str) -> Rc<Match
     }
     active.recent = Some(Recent { topic: topic.into(), generation: room.generation(), matches: matches.clone() });
     matches
-}
-
-fn transfer(message: &Message<'_>, body: &mut BytesMut) {
-    if let Err(error) = message.encode_transfer(body) {
-        tracing::error!(%error, "a publish that decoded does not encode");
-    }
 }
 
 /// First bytes of the acknowledgements that the server sends (MQTT 5 §2.1.2).

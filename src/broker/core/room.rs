@@ -8,6 +8,7 @@ use rookery_cluster::ids::BrokerId;
 use rookery_cluster::topics::{Index, Seeded};
 
 use super::ConnKey;
+use super::account::Account;
 use crate::mqtt::codec::QoS;
 
 /// Topics whose matches are remembered. When full, the memory is emptied: hot topics come back at once.
@@ -129,10 +130,8 @@ pub struct Room {
     pub conns: u32,
     /// Sessions without a connection that it has here.
     pub parked: u32,
-    /// Bytes that wait for those connections (R19), as of the last tick.
-    pub buffered: usize,
-    /// Bytes that may wait for them; as the settings of the last client admitted say.
-    pub budget: usize,
+    /// Bytes that wait for both (R19).
+    pub account: Account,
 }
 
 impl Room {
@@ -147,14 +146,8 @@ impl Room {
             generation: 0,
             conns: 0,
             parked: 0,
-            buffered: 0,
-            budget: usize::MAX,
+            account: Account::default(),
         }
-    }
-
-    /// Whether the broker's bytes on this worker are used up (R19).
-    pub fn over_budget(&self) -> bool {
-        self.buffered > self.budget
     }
 
     /// Whether nothing is known of the broker any more.

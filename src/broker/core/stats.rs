@@ -9,8 +9,10 @@ pub use crate::mqtt::session::Dropped;
 pub enum DropReason {
     /// One subscriber's own bounds.
     Subscriber(Dropped),
-    /// The broker's bytes on this worker are used up (R19).
+    /// The broker's bytes on this node are used up (R19).
     BrokerMemory,
+    /// The node's bytes are used up, and the broker has more of them than are left (R19).
+    NodeMemory,
     /// A destination had no credit for `limits::PUBLISH_TIMEOUT` (R10).
     DestinationStuck,
     /// It waited for a destination whose life ended.
@@ -29,6 +31,7 @@ impl DropReason {
             Self::Subscriber(Dropped::Expired) => "expired",
             Self::Subscriber(Dropped::Offline) => "offline",
             Self::BrokerMemory => "broker_memory",
+            Self::NodeMemory => "node_memory",
             Self::DestinationStuck => "destination_stuck",
             Self::DestinationExpired => "destination_expired",
             Self::Corrupt => "corrupt",
@@ -57,6 +60,8 @@ pub struct Stats {
     pub publishes_forwarded: u64,
     /// Publishes that came from other workers and nodes.
     pub publishes_from_others: u64,
+    /// Times that a publisher was read no further because its broker's share towards a destination was used up.
+    pub publishers_paused: u64,
     /// Publishes not delivered, by reason.
     pub dropped: BTreeMap<DropReason, u64>,
     /// Wills published here for the clients of the shards that this node leads.

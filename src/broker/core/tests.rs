@@ -121,11 +121,16 @@ impl World {
     }
 
     fn claiming_by(&mut self, connect: Connect) -> (ConnKey, Nonce) {
+        self.claiming_at(B, connect)
+    }
+
+    fn claiming_at(&mut self, broker: BrokerId, connect: Connect) -> (ConnKey, Nonce) {
         let conn = self.open();
         let (version, client) = (connect.version, &connect.client_id.clone());
         let effects = self.packet(conn, version, &Packet::Connect(Box::new(connect)));
         assert!(matches!(&effects[..], [Effect::Authenticate { conn: c, .. }] if *c == conn), "{effects:?}");
-        let effects = self.step(Input::Authenticated { conn, result: Ok(Self::admitted(client)) });
+        let admitted = Admitted { broker, ..Self::admitted(client) };
+        let effects = self.step(Input::Authenticated { conn, result: Ok(admitted) });
         let [Effect::Claim(claim)] = &effects[..] else { panic!("{effects:?}") };
         (conn, claim.nonce)
     }
@@ -136,7 +141,11 @@ impl World {
     }
 
     fn connect(&mut self, version: Version, client: &str) -> (ConnKey, Nonce) {
-        let (conn, nonce) = self.claiming(version, client);
+        self.connect_to(B, version, client)
+    }
+
+    fn connect_to(&mut self, broker: BrokerId, version: Version, client: &str) -> (ConnKey, Nonce) {
+        let (conn, nonce) = self.claiming_at(broker, Connect::new(version, client));
         assert_eq!(self.grant(client, nonce, 1), []);
         let sent = self.sent(conn, version);
         assert!(matches!(&sent[..], [Packet::Connack(c)] if c.reason == ReasonCode::SUCCESS), "{sent:?}");
@@ -173,6 +182,16 @@ impl World {
             ..Publish::default()
         };
         self.packet(conn, Version::V5, &Packet::Publish(Box::new(publish)))
+    }
+
+    /// Publishes 100 KiB at a time until the connection is not read from any more; returns how many were taken.
+    fn fill(&mut self, conn: ConnKey, topic: &str) -> u64 {
+        let before = self.core.stats.publishes_received;
+        while self.core.wants_read(conn) {
+            let publish = Publish { topic: topic.into(), payload: vec![0; 100 << 10].into(), ..Publish::default() };
+            self.packet(conn, Version::V5, &Packet::Publish(Box::new(publish)));
+        }
+        self.core.stats.publishes_received - before
     }
 
     fn peer_wants(&mut self, filter: &str) {
@@ -248,6 +267,15 @@ fn an_expired_peer_is_owed_nothing() {
     assert_eq!(w.sent(p, Version::V5), [Packet::Puback(Ack::new(id(1), ReasonCode::SUCCESS))]);
 }
 
+/// The batches that were sent: number and publishes.
+fn batches(effects: &[Effect]) -> Vec<(u64, u32)> {
+    let of = |e: &Effect| match e {
+        Effect::Send { batch, .. } => Some((batch.seq, batch.runs.iter().map(|run| run.count).sum())),
+        _ => None,
+    };
+    effects.iter().filter_map(of).collect()
+}
+
 #[test]
 fn r10_a_full_destination_pauses_only_who_fills_it() {
     let mut w = World::new();
@@ -257,35 +285,113 @@ fn r10_a_full_destination_pauses_only_who_fills_it() {
     w.publish(p, "r", None);
     let Some(Effect::Send { to, batch }) = w.flush().pop() else { panic!("a batch") };
     w.step(Input::NoCredit { to, batch });
-    w.publish(p, "r", None);
+    let taken = w.fill(p, "r");
     w.publish(q, "other", None);
     assert!(!w.core.wants_read(p));
     assert!(w.core.wants_read(q));
-    let effects = w.step(Input::Room { to });
+    let mut sent = batches(&w.step(Input::Room { to }));
     assert!(w.core.wants_read(p));
-    let counts: Vec<u64> = effects
-        .iter()
-        .map(|e| match e {
-            Effect::Send { batch, .. } => batch.seq,
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    assert_eq!(counts, [1, 2]);
+    assert_eq!(sent[0], (1, 1));
+    while w.core.has_batches() {
+        sent.extend(batches(&w.flush()));
+    }
+    assert!(sent.iter().map(|(seq, _)| *seq).eq(1..=sent.len() as u64), "{sent:?}");
+    // The one that found no room comes after those that were taken.
+    assert_eq!(sent.iter().map(|(_, count)| u64::from(*count)).sum::<u64>(), 1 + taken + 1);
+}
+
+#[test]
+fn r19_a_flooding_broker_pauses_its_own_publishers_and_delays_nobody_else() {
+    let mut w = World::new();
+    w.peer_wants("r");
+    let other = BrokerId(8);
+    let changes = [InterestChange::Add { holder: PEER, broker: other, filter: "r".into() }];
+    w.step(Input::Interest { token: 6, changes: &changes });
+    let (p, _) = w.connect(Version::V5, "p");
+    let (q, _) = w.connect_to(other, Version::V5, "q");
+    w.publish(p, "r", None);
+    let Some(Effect::Send { to, batch }) = w.flush().pop() else { panic!("a batch") };
+    w.step(Input::NoCredit { to, batch });
+    w.fill(p, "r");
+    w.publish(q, "r", Some(1));
+    assert!(w.core.wants_read(q), "its broker has used nothing of its share");
+    let effects = w.step(Input::Room { to });
+    let carries = |e: &Effect| matches!(e, Effect::Send { batch, .. } if batch.runs.iter().any(|r| r.broker == other));
+    assert!(carries(&effects[1]), "the first batch that is made has something of both");
+    assert_eq!(w.sent(q, Version::V5), []);
+    w.step(Input::Accepted { from: to, through: 2 });
+    assert_eq!(w.sent(q, Version::V5), [Packet::Puback(Ack::new(id(1), ReasonCode::SUCCESS))]);
+}
+
+#[test]
+fn r19_a_broker_whose_bytes_are_used_up_drops_its_own_and_no_other() {
+    let mut w = World::new();
+    let other = BrokerId(8);
+    let slow = w.subscribed("slow", "t", QoS::AtMostOnce);
+    let (p, _) = w.connect(Version::V5, "p");
+    let (q, _) = w.connect_to(other, Version::V5, "q");
+    w.subscribe(q, "t", QoS::AtMostOnce);
+    w.sent(q, Version::V5);
+    let mut usage = Vec::new();
+    while usage.is_empty() {
+        let publish = Publish { topic: "t".into(), payload: vec![0; 100 << 10].into(), ..Publish::default() };
+        w.packet(p, Version::V5, &Packet::Publish(Box::new(publish)));
+        w.core.take_dirty(&mut Vec::new());
+        w.core.take_usage(&mut usage);
+    }
+    let [Usage { broker: B, bytes, budget: _ }] = usage[..] else { panic!("{usage:?}") };
+    assert_eq!(bytes, w.core.outbound(slow).expect("open").len());
+    assert!((1 << 20..1200 << 10).contains(&bytes), "told as soon as it is a step: {bytes}");
+
+    for (full, reason) in [(Full::Broker, DropReason::BrokerMemory), (Full::Node, DropReason::NodeMemory)] {
+        w.core.account_stands(B, Some(full));
+        w.publish(p, "t", None);
+        w.publish(q, "t", None);
+        assert_eq!(w.core.stats.dropped.get(&reason), Some(&1));
+        assert_eq!(w.sent(q, Version::V5).len(), 1, "the other broker's is delivered");
+    }
+
+    w.core.outbound(slow).expect("open").take();
+    w.core.drained(w.now, slow);
+    usage.clear();
+    w.core.take_usage(&mut usage);
+    assert_eq!(usage.iter().map(|usage| usage.bytes).sum::<usize>(), 0, "told as soon as it is free again");
+    w.core.account_stands(B, None);
+    w.publish(p, "t", None);
+    assert_eq!(w.sent(slow, Version::V5).len(), 1);
+}
+
+#[test]
+fn r19_what_a_connection_kept_is_free_when_it_is_gone() {
+    let mut w = World::new();
+    let slow = w.subscribed("slow", "t", QoS::AtMostOnce);
+    let (p, _) = w.connect(Version::V5, "p");
+    let publish = Publish { topic: "t".into(), payload: vec![0; 100 << 10].into(), ..Publish::default() };
+    w.packet(p, Version::V5, &Packet::Publish(Box::new(publish)));
+    let mut told = Vec::new();
+    for step in [Input::Tick, Input::Closed { conn: slow }, Input::Tick, Input::Closed { conn: p }] {
+        w.step(step);
+        w.core.take_dirty(&mut Vec::new());
+        w.core.take_usage(&mut told);
+    }
+    let bytes: Vec<usize> = told.iter().map(|usage| usage.bytes).collect();
+    assert!(bytes[0] > 100 << 10, "{told:?}");
+    assert_eq!(bytes.last(), Some(&0), "{told:?}");
 }
 
 #[test]
 fn what_came_while_paused_is_performed_in_order_afterwards() {
     let mut w = World::new();
-    let a = w.subscribed("a", "#", QoS::AtMostOnce);
+    let a = w.subscribed("a", "late/#", QoS::AtMostOnce);
     w.peer_wants("r");
     let (p, _) = w.connect(Version::V5, "p");
     w.publish(p, "r", None);
     let Some(Effect::Send { to, batch }) = w.flush().pop() else { panic!("a batch") };
     w.step(Input::NoCredit { to, batch });
-    w.publish(p, "r", None);
+    w.fill(p, "r");
     w.publish(p, "late/1", None);
     w.publish(p, "late/2", None);
-    assert_eq!(w.sent(a, Version::V5).len(), 2);
+    assert_eq!(w.sent(a, Version::V5).len(), 0);
     w.step(Input::Room { to });
     let topics: Vec<_> = w
         .sent(a, Version::V5)
@@ -486,7 +592,7 @@ fn a_paused_publisher_is_not_taken_for_silent() {
     w.publish(conn, "r", None);
     let Some(Effect::Send { to, batch }) = w.flush().pop() else { panic!("a batch") };
     w.step(Input::NoCredit { to, batch });
-    w.publish(conn, "r", None);
+    w.fill(conn, "r");
     w.now = w.now + Duration::from_secs(3);
     w.step(Input::Tick);
     assert!(!w.core.closing(conn));

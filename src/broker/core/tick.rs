@@ -36,21 +36,6 @@ impl Core {
         }
     }
 
-    /// Adds up what waits for each broker's clients (R19) and gives idle buffers back.
-    fn account(&mut self) {
-        for (_, room) in &mut self.rooms {
-            room.buffered = 0;
-        }
-        for (_, conn) in &mut self.conns {
-            conn.out.shrink();
-            if let Phase::Active(active) | Phase::Parked(active) = &conn.phase {
-                let room = &mut self.rooms[active.room];
-                room.buffered += conn.out.len() + active.session.queued_bytes();
-                room.budget = active.admitted.settings.broker_bytes;
-            }
-        }
-    }
-
     pub(super) fn on_recheck(&mut self, broker: Option<BrokerId>, view: &dyn View, out: &mut Vec<Effect>) {
         let withdrawn: Vec<(ConnKey, ReasonCode)> = self
             .conns

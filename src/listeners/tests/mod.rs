@@ -30,7 +30,7 @@ use tokio_rustls::TlsConnector;
 
 use super::*;
 use crate::broker::core::{Settings, Stats};
-use crate::broker::{Mail, Worker, WorkerConfig};
+use crate::broker::{Accountant, Mail, Worker, WorkerConfig};
 use crate::client::{Client, Event, Options, Trust};
 use crate::mqtt::codec::{Connect, Packet, Publish, ReasonCode, Version, encode};
 
@@ -96,6 +96,7 @@ impl World {
                 mailboxes: mailboxes.clone(),
                 clock: Arc::new(SystemClock),
                 seed: 7,
+                accountant: Arc::new(Accountant::new(usize::MAX)),
                 progress: Arc::new(AtomicU64::new(0)),
             };
             let worker = Worker::start(config).unwrap();

@@ -9,7 +9,7 @@ use crate::mqtt::codec::{PacketId, PublishHead, QoS, ReasonCode, publish_len};
 
 /// More than what a PUBLISH has besides topic, properties that are passed on, identifiers and payload, bytes: its fixed
 /// header (5), two lengths (2 and 4), a packet identifier (2), an expiry (5) and a topic alias (3).
-const PUBLISH_OVERHEAD: usize = 24;
+pub(super) const PUBLISH_OVERHEAD: usize = 24;
 
 /// Why a message was not delivered. Each is a counter's label (P12).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

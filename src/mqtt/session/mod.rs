@@ -9,6 +9,7 @@ mod alias;
 pub mod allow;
 pub mod connect;
 mod deliver;
+mod group;
 mod keepalive;
 mod message;
 mod outbound;
@@ -26,6 +27,7 @@ use rookery_cluster::ids::ClientId;
 
 pub use ack::PendingAcks;
 pub use deliver::{Delivery, Dropped};
+pub use group::GroupDelivery;
 pub use message::{Mark, Message};
 pub use outbound::{Outbound, SHARE_FROM};
 pub use park::BadSession;

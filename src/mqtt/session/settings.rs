@@ -27,7 +27,7 @@ pub struct Settings {
     pub queue_messages: usize,
     /// Bytes of those messages.
     pub queue_bytes: usize,
-    /// Bytes that may wait for all clients of the broker on one worker (R19).
+    /// Bytes that the broker may keep on one node, for all of its clients (R19).
     pub broker_bytes: usize,
     /// Subscriptions of one client.
     pub max_subscriptions: usize,

@@ -216,6 +216,9 @@ impl World {
         it.core.flush(now, &mut out);
         self.perform(life, worker, out.into());
         self.look_at_dirty(life, worker);
+        if self.worker(life, worker).is_some_and(|it| it.core.has_batches()) {
+            self.turn_soon(life, worker);
+        }
     }
 
     fn perform(&mut self, life: NodeLife, worker: u16, mut effects: VecDeque<Effect>) {
