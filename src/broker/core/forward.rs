@@ -7,8 +7,9 @@ use rookery_cluster::handle::{Holder, Run};
 
 use super::conn::Phase;
 use super::dest::{Awaiting, Destination};
+use super::direct::Directions;
 use super::room::{DestIndex, Matches};
-use super::{Batch, ConnKey, Core, DropReason, Effect, get};
+use super::{Batch, ConnKey, Core, DropReason, Effect, Via, get};
 use crate::mqtt::codec::{
     MAX_PACKET, PacketId, PublishProperties, PublishRef, QoS, Sender, Version, decode_publish, split,
 };
@@ -18,6 +19,7 @@ impl Core {
     /// Sends what the turn gathered to each destination that has credit, then lets publishers go on that waited
     /// for that: there may be something to flush again.
     pub fn flush(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        self.place_orphans(now);
         for dest in std::mem::take(&mut self.touched) {
             self.dests[usize::from(dest)].touched = false;
             self.send_batches(now, dest, out);
@@ -48,22 +50,31 @@ impl Core {
         index
     }
 
-    pub(super) fn on_forwarded(&mut self, now: Moment, origin: u64, runs: &[Run]) {
+    pub(super) fn on_forwarded(&mut self, now: Moment, origin: u64, via: Via<'_>, runs: &[Run]) {
         for run in runs {
-            let Some(&room) = self.room_of.get(&run.broker) else { continue };
+            // Made if need be: what is directed to members who are gone is directed on, or counted.
+            let room = self.room(run.broker);
             self.stats.publishes_from_others += u64::from(run.count);
-            if !self.deliver_run(now, room, origin, &run.body) {
+            if !self.deliver_run(now, room, origin, via, &run.body) {
                 self.stats.drop(DropReason::Corrupt, 1);
             }
+            self.drop_idle_room(room);
         }
     }
 
     /// Delivers the publishes of one broker; `false` at bytes that are none.
-    fn deliver_run(&mut self, now: Moment, room: usize, origin: u64, mut rest: &[u8]) -> bool {
+    fn deliver_run(&mut self, now: Moment, room: usize, origin: u64, via: Via<'_>, mut rest: &[u8]) -> bool {
         // A batch holds what one read of a publisher brought, so a topic mostly repeats; and every worker of the
         // node gets the batch, so most of it is mostly for another: those cost no more than a comparison.
         let mut recent: Option<(&str, Rc<Matches>)> = None;
-        while let Ok(Some(frame)) = split(rest, MAX_PACKET) {
+        loop {
+            let mut directions = None;
+            if Directions::ahead(rest) {
+                let Some((read, after)) = Directions::decode(rest) else { return false };
+                directions = Some(read);
+                rest = after;
+            }
+            let Ok(Some(frame)) = split(rest, MAX_PACKET) else { break };
             let body = frame.body(rest);
             rest = &rest[frame.total..];
             let Some(bytes) = topic_of(body) else { return false };
@@ -76,7 +87,9 @@ impl Core {
                     (topic, found)
                 }
             };
-            if matches.locals.is_empty() {
+            let ordinary = directions.is_none_or(|directions| directions.ordinary) && !matches.locals.is_empty();
+            directions = directions.filter(|d| d.filters().any(|filter| self.dispatches(via, filter)));
+            if !ordinary && directions.is_none() {
                 continue;
             }
             let publish = match plain(frame.first_byte, topic, body) {
@@ -88,7 +101,12 @@ impl Core {
             };
             let mut message = Message::new(publish.topic, &publish);
             message.mark = Mark { origin, number: publish.packet_id };
-            self.deliver(now, room, &matches.locals, None, &mut message);
+            if ordinary {
+                self.deliver(now, room, &matches.locals, None, &mut message);
+            }
+            if let Some(directions) = directions {
+                self.dispatch(now, room, &directions, via, &mut message);
+            }
         }
         rest.is_empty()
     }
@@ -161,7 +179,7 @@ impl Core {
         self.touch(dest);
     }
 
-    fn touch(&mut self, dest: DestIndex) {
+    pub(super) fn touch(&mut self, dest: DestIndex) {
         let destination = &mut self.dests[usize::from(dest)];
         if !destination.touched {
             destination.touched = true;

@@ -24,9 +24,7 @@ impl Core {
         let (wall, reads) = (view.wall(), self.interest_complete);
         let overdue: Vec<(ConnKey, Ending)> =
             self.conns.iter().filter_map(|(_, conn)| Some((conn.key, overdue(conn, now, wall, reads)?))).collect();
-        for (key, ending) in overdue {
-            self.end(key, ending, out);
-        }
+        self.end_all(overdue, out);
         self.discard_overdue(now, out);
         self.account();
         let dests = 0..self.dests.len();
@@ -39,7 +37,7 @@ impl Core {
     /// Adds up what waits for each broker's clients (R19) and gives idle buffers back.
     fn account(&mut self) {
         for (_, room) in &mut self.rooms {
-            room.buffered = 0;
+            room.buffered = room.orphans.bytes();
         }
         for (_, conn) in &mut self.conns {
             conn.out.shrink();
@@ -47,17 +45,19 @@ impl Core {
                 let room = &mut self.rooms[active.room];
                 room.buffered += conn.out.len() + active.session.queued_bytes();
                 room.budget = active.admitted.settings.broker_bytes;
+                room.strategy = active.admitted.settings.shared_strategy;
             }
         }
     }
 
     pub(super) fn on_recheck(&mut self, broker: Option<BrokerId>, view: &dyn View, out: &mut Vec<Effect>) {
-        let withdrawn: Vec<(ConnKey, ReasonCode)> = self
+        let withdrawn: Vec<(ConnKey, Ending)> = self
             .conns
             .iter()
             .filter_map(|(_, conn)| match &conn.phase {
                 Phase::Active(active) if broker.is_none_or(|b| b == active.admitted.broker) => {
-                    Some((conn.key, view.admits(&active.admitted).err()?))
+                    let reason = view.admits(&active.admitted).err()?;
+                    Some((conn.key, Ending::with(reason, "no longer admitted")))
                 }
                 _ => None,
             })
@@ -67,9 +67,7 @@ impl Core {
         let gone =
             |active: &super::conn::Active| view.admits(&active.admitted) == Err(ReasonCode::ADMINISTRATIVE_ACTION);
         self.discard_where(|active| of(active) && gone(active), out);
-        for (key, reason) in withdrawn {
-            self.end(key, Ending::with(reason, "no longer admitted"), out);
-        }
+        self.end_all(withdrawn, out);
     }
 
     pub(super) fn on_reconfigured(&mut self, broker: BrokerId, settings: &Arc<Settings>) {

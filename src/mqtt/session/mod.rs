@@ -17,6 +17,7 @@ mod publish;
 mod reason;
 mod receipt;
 mod settings;
+mod share;
 mod window;
 
 use std::collections::BTreeSet;
@@ -25,13 +26,14 @@ use rookery_cluster::clock::Moment;
 use rookery_cluster::ids::ClientId;
 
 pub use ack::PendingAcks;
-pub use deliver::{Delivery, Dropped};
+pub use deliver::{Capacity, Delivery, Dropped};
 pub use message::{Mark, Message};
 pub use outbound::{Outbound, SHARE_FROM};
 pub use park::BadSession;
 pub use publish::Incoming;
 pub use reason::Ending;
 pub use settings::{Settings, UserNameRule, WillPolicy};
+pub use share::Undelivered;
 
 use self::alias::{InboundAliases, OutboundAliases};
 use self::keepalive::KeepAlive;
