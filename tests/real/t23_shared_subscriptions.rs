@@ -53,14 +53,17 @@ async fn t23_each_message_reaches_one_member_on_whichever_node() {
             .await
             .expect("subscribes");
     }
-    let members: Vec<_> = all.into_iter().map(|member| tokio::spawn(collect(member, 3))).collect();
+    let mut members = tokio::task::JoinSet::new();
+    for member in all {
+        members.spawn(collect(member, 3));
+    }
     for (at, mut publisher) in publishers.into_iter().enumerate() {
         publish_all(&mut publisher, &format!("from-{at}"), MESSAGES / 3).await;
         publisher.publish("end", "", QoS::AtLeastOnce, false).await.expect("is acknowledged");
     }
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for member in members {
-        let got = member.await.expect("collects");
+    while let Some(got) = members.join_next().await {
+        let got = got.expect("collects");
         assert!(!got.is_empty(), "a publisher was nearest to each of them");
         got.into_iter().for_each(|job| *counts.entry(job).or_default() += 1);
     }

@@ -417,15 +417,6 @@ impl Core {
         self.end_all(all, out);
     }
 
-    /// Ends several connections. None of them gets what another one leaves.
-    pub(super) fn end_all(&mut self, all: Vec<(ConnKey, Ending)>, out: &mut Vec<Effect>) {
-        self.ending = all.iter().map(|(key, _)| *key).collect();
-        for (key, ending) in all {
-            self.end(key, ending, out);
-        }
-        self.ending.clear();
-    }
-
     /// Notes that the connection has something for the driver to do.
     pub(super) fn mark_dirty(&mut self, key: ConnKey) {
         if let Some(conn) = get(&mut self.conns, key)

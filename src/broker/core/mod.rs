@@ -20,6 +20,7 @@ mod forward;
 mod group;
 mod interest;
 mod moving;
+mod options;
 mod orphans;
 mod park;
 mod publish;

@@ -50,6 +50,15 @@ impl Core {
         }
     }
 
+    /// Ends several connections. None of them gets what another one leaves.
+    pub(super) fn end_all(&mut self, all: Vec<(ConnKey, Ending)>, out: &mut Vec<Effect>) {
+        self.ending = all.iter().map(|(key, _)| *key).collect();
+        for (key, ending) in all {
+            self.end(key, ending, out);
+        }
+        self.ending.clear();
+    }
+
     pub(super) fn on_recheck(&mut self, broker: Option<BrokerId>, view: &dyn View, out: &mut Vec<Effect>) {
         let withdrawn: Vec<(ConnKey, Ending)> = self
             .conns

@@ -37,7 +37,7 @@ impl World {
     }
 
     /// What leaves for each destination: per publish whether ordinary subscriptions get it, the hops, and the groups.
-    fn left(&mut self) -> Vec<(Holder, Vec<(bool, u8, Vec<String>)>)> {
+    fn left(&mut self) -> Vec<(Holder, Vec<Told>)> {
         let effects = self.flush();
         effects
             .into_iter()
@@ -46,7 +46,10 @@ impl World {
     }
 }
 
-fn told(batch: &Batch) -> Vec<(bool, u8, Vec<String>)> {
+/// Whether ordinary subscriptions get a publish, its hops, its groups.
+type Told = (bool, u8, Vec<String>);
+
+fn told(batch: &Batch) -> Vec<Told> {
     let mut all = Vec::new();
     for run in &batch.runs {
         let mut rest = &run.body[..];
