@@ -60,7 +60,7 @@ pub enum Holder {
 #[expect(missing_docs, reason = "the fields of a variant are told in its line")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InterestChange {
-    /// `holder` wants what matches `filter` (already validated, without a `$share` prefix).
+    /// `holder` wants what matches `filter` (valid), or has members that share it (`$share/name/filter`).
     Add { holder: Holder, broker: BrokerId, filter: Arc<str> },
     /// `holder` no longer does.
     Remove { holder: Holder, broker: BrokerId, filter: Arc<str> },
@@ -90,6 +90,8 @@ pub struct ForwardedBatch {
     pub seq: u64,
     /// The publishes.
     pub runs: Vec<Run>,
+    /// The workers of this node that it is handed to.
+    pub workers: Vec<WorkerId>,
     /// To be told when this worker has queued or dropped (and counted) them all.
     pub receipt: Receipt,
 }

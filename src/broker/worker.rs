@@ -17,7 +17,7 @@ use rookery_cluster::ids::{BrokerId, ClientId, Epoch, NodeId, NodeLife, Nonce, W
 use tokio::task::LocalSet;
 
 use super::Accountant;
-use super::core::{AuthRequest, Batch, ConnKey, Core, Effect, Fetched, Input, Stats, Usage, View, origin};
+use super::core::{AuthRequest, Batch, ConnKey, Core, Effect, Fetched, Input, Stats, Usage, Via, View, origin};
 use super::mailbox::{Answer, Asked, LocalBatch, Mail, Mailbox};
 use super::serve;
 
@@ -405,7 +405,7 @@ fn sweep(shared: &Rc<Shared>, mail: &mut Vec<Mail>) -> Option<crate::mqtt::codec
             Mail::Authenticated { conn, result } => shared.step(Input::Authenticated { conn, result }),
             Mail::Local(batch) => {
                 let origin = origin(shared.config.life, batch.from);
-                shared.step(Input::Forwarded { origin, runs: &batch.runs });
+                shared.step(Input::Forwarded { origin, via: Via::Worker, runs: &batch.runs });
                 accepted.insert(batch.from, batch.seq);
             }
             Mail::LocalAccepted { from, through } => {
@@ -431,7 +431,8 @@ fn on_cluster(shared: &Shared, event: ClusterEvent) {
     match event {
         ClusterEvent::Forwarded(batch) => {
             let origin = origin(batch.origin, batch.worker);
-            shared.step(Input::Forwarded { origin, runs: &batch.runs });
+            let via = Via::Node { workers: &batch.workers, seq: batch.seq };
+            shared.step(Input::Forwarded { origin, via, runs: &batch.runs });
             batch.receipt.done();
         }
         ClusterEvent::Accepted { peer, through } => {

@@ -112,6 +112,11 @@ fn workers(life: &LifeStats, page: &mut Page) {
         "Times that a publisher was read no further because its broker's share towards a destination was used up.",
         sum(|s| s.publishers_paused),
     );
+    page.counter(
+        "rookery_publishes_redelivered_total",
+        "Publishes of shared subscriptions that went to another member, because the first was gone.",
+        sum(|s| s.publishes_redelivered),
+    );
     page.counter("rookery_barrier_timeouts_total", "SUBACK barriers that timed out.", sum(|s| s.barrier_timeouts));
     page.counter("rookery_protocol_errors_total", "Malformed packets and protocol errors.", sum(|s| s.protocol_errors));
     let mut dropped = std::collections::BTreeMap::<&str, u64>::new();

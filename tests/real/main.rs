@@ -9,6 +9,7 @@ mod t12_paho;
 mod t13_own_client;
 mod t20_takeover;
 mod t21_revocation;
+mod t23_shared_subscriptions;
 mod t30_kill_each;
 mod t31_leader_killed;
 mod t32_restart;

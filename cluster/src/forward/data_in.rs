@@ -184,16 +184,16 @@ impl Served {
     }
 
     fn hand_on(&self, stream: u64, seq: u64, runs: Vec<Run>) {
-        let workers = self.inner.serving.read().of(&runs);
+        let mut workers = self.inner.serving.read().of(&runs);
         if workers.is_empty() {
-            self.receiver.done(stream, seq);
-            return;
+            // What is directed to shared subscriptions whose last members have gone is for some worker to direct on.
+            workers.push(WorkerId(0));
         }
         let receiver = Arc::clone(&self.receiver);
         let receipt = Receipt::new(workers.len(), Box::new(move || receiver.done(stream, seq)));
         let (origin, worker) = (self.receiver.origin, self.receiver.worker);
-        let batch = Arc::new(ForwardedBatch { origin, worker, seq, runs, receipt });
-        for worker in workers {
+        let batch = Arc::new(ForwardedBatch { origin, worker, seq, runs, workers, receipt });
+        for worker in &batch.workers {
             self.inner.ports[usize::from(worker.0)].post(ClusterEvent::Forwarded(Arc::clone(&batch)));
         }
     }

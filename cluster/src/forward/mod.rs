@@ -96,7 +96,7 @@ impl Forward {
         self.inner.send(worker, peer, runs)
     }
 
-    /// `worker` wants what matches `filter` (valid, no `$share` prefix). `ClusterEvent::Barrier` with the same
+    /// `worker` wants what matches `filter` (valid; a shared one with its `$share` prefix). `ClusterEvent::Barrier` with the same
     /// `token` follows. The worker takes the filter into its own index before this call.
     pub fn subscribe(&self, worker: WorkerId, broker: BrokerId, filter: Arc<str>, token: u64) {
         self.inner.input(Input::Subscribe { worker, interest: Interest { broker, filter }, token });

@@ -37,7 +37,7 @@ pub const IN_FLIGHT: u64 = 4;
 pub struct Interest {
     /// The broker.
     pub broker: BrokerId,
-    /// A valid filter, without a `$share` prefix.
+    /// A valid filter, that of a shared subscription with its `$share` prefix: those are different interests.
     pub filter: Arc<str>,
 }
 

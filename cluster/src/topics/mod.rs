@@ -1,12 +1,14 @@
-//! Topic names and filters (MQTT 5.0 §4.7, §4.8.2): their grammar, and an index from filters to whoever holds
-//! them. PURE: text in, matches out; knows nothing of packets.
+//! Topic names and filters (MQTT 5.0 §4.7, §4.8.2): their grammar, an index from filters to whoever holds
+//! them, and the choice among those who share one. PURE: text in, matches out; knows nothing of packets.
 
 mod grammar;
 mod hash;
 mod index;
+mod share;
 
 pub use grammar::{
     MAX_FILTER_LEVELS, MAX_TOPIC_BYTES, ParsedFilter, TopicError, matches, validate_filter, validate_topic,
 };
 pub use hash::Seeded;
 pub use index::Index;
+pub use share::{Candidate, Choice, Place, Readiness, ShareStrategy, choose, mix, name_hash};

@@ -78,7 +78,7 @@ impl Core {
     /// Adds everything up afresh and gives idle buffers back.
     pub(super) fn account(&mut self) {
         for (_, room) in &mut self.rooms {
-            (room.account.clients, room.account.others) = (0, 0);
+            (room.account.clients, room.account.others) = (room.orphans.bytes(), 0);
         }
         for (_, conn) in &mut self.conns {
             conn.out.shrink();
@@ -88,6 +88,7 @@ impl Core {
                 account.clients += conn.accounted;
                 account.others += conn.carry.len();
                 account.budget = active.admitted.settings.broker_bytes;
+                self.rooms[active.room].strategy = active.admitted.settings.shared_strategy;
             }
         }
         for (broker, bytes) in self.dests.iter().flat_map(|dest| dest.by_broker()) {

@@ -366,7 +366,10 @@ impl Core {
                 self.rooms[room].conns -= 1;
                 match leave.keep {
                     Some(keep) if !self.lapsed => self.park(key, active, keep.expiry, out),
-                    _ => self.forget_subscriptions(key, &active, out),
+                    _ => {
+                        self.forget_subscriptions(key, &active, out);
+                        self.orphan(active);
+                    }
                 }
                 self.drop_idle_room(room);
             }
@@ -379,10 +382,12 @@ impl Core {
                 let active = importing.active;
                 let leave = Leave { keep: Some(Keep { expiry: None, home: importing.home }), fire_will: false };
                 self.release(&active, leave, after, out);
-                self.rooms[active.room].account.gone(accounted);
-                self.rooms[active.room].conns -= 1;
+                let room = active.room;
+                self.rooms[room].account.gone(accounted);
+                self.rooms[room].conns -= 1;
                 self.forget_subscriptions(key, &active, out);
-                self.drop_idle_room(active.room);
+                self.orphan(active);
+                self.drop_idle_room(room);
             }
             Phase::Greeting | Phase::Authenticating(_) | Phase::Parked(_) | Phase::Closing => {}
         }
@@ -410,10 +415,9 @@ impl Core {
     /// Ends the connections of which `which` is true.
     pub(super) fn close_where(&mut self, which: impl Fn(&Conn) -> bool, reason: ReasonCode, out: &mut Vec<Effect>) {
         let served = |conn: &Conn| !matches!(conn.phase, Phase::Parked(_)) && which(conn);
-        let keys: Vec<ConnKey> = self.conns.iter().filter(|(_, conn)| served(conn)).map(|(_, conn)| conn.key).collect();
-        for key in keys {
-            self.end(key, Ending::with(reason, "the node stops serving"), out);
-        }
+        let ending = Ending::with(reason, "the node stops serving");
+        let all = self.conns.iter().filter(|(_, conn)| served(conn)).map(|(_, conn)| (conn.key, ending)).collect();
+        self.end_all(all, out);
     }
 
     /// Notes that the connection has something for the driver to do.

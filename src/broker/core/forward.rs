@@ -7,9 +7,10 @@ use rookery_cluster::handle::{Holder, Run};
 
 use super::conn::Phase;
 use super::dest::{Awaiting, Destination};
+use super::direct::Directions;
 use super::room::{DestIndex, LocalMatch, Matches};
 use super::transfer::{self, Group, Item, Payloads};
-use super::{Batch, ConnKey, Core, DropReason, Dropped, Effect, get};
+use super::{Batch, ConnKey, Core, DropReason, Dropped, Effect, Via, get};
 use crate::mqtt::codec::{QoS, Sender, Version, decode_publish};
 use crate::mqtt::session::{Mark, Message};
 
@@ -17,6 +18,7 @@ impl Core {
     /// Sends what the turn gathered to each destination that has credit, then lets publishers go on that waited
     /// for that: there may be something to flush again.
     pub fn flush(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        self.place_orphans(now);
         for dest in std::mem::take(&mut self.touched) {
             self.dests[usize::from(dest)].touched = false;
             self.send_batches(now, dest, out);
@@ -55,21 +57,29 @@ impl Core {
         index
     }
 
-    pub(super) fn on_forwarded(&mut self, now: Moment, origin: u64, runs: &[Run]) {
+    pub(super) fn on_forwarded(&mut self, now: Moment, origin: u64, via: Via<'_>, runs: &[Run]) {
         for run in runs {
-            let Some(&room) = self.room_of.get(&run.broker) else { continue };
+            // Made if need be: what is directed to members who are gone is directed on, or counted.
+            let room = self.room(run.broker);
             self.stats.publishes_from_others += u64::from(run.count);
-            if !self.deliver_run(now, room, origin, &run.body) {
+            if !self.deliver_run(now, room, origin, via, &run.body) {
                 self.stats.drop(DropReason::Corrupt, 1);
             }
+            self.drop_idle_room(room);
         }
     }
 
     /// Delivers the publishes of one broker; `false` at bytes that are none.
-    fn deliver_run(&mut self, now: Moment, room: usize, origin: u64, mut rest: &[u8]) -> bool {
+    fn deliver_run(&mut self, now: Moment, room: usize, origin: u64, via: Via<'_>, mut rest: &[u8]) -> bool {
         // A batch holds what one read of a publisher brought, so a topic mostly repeats.
         let mut recent: Option<(&str, Rc<Matches>)> = None;
         while !rest.is_empty() {
+            let mut directions = None;
+            if Directions::ahead(rest) {
+                let Some((read, after)) = Directions::decode(rest) else { return false };
+                directions = Some(read);
+                rest = after;
+            }
             let Some(item) = transfer::take(&mut rest) else { return false };
             let Some(bytes) = item.topic() else { return false };
             let (topic, matches) = match &recent {
@@ -81,6 +91,13 @@ impl Core {
                     (topic, found)
                 }
             };
+            if let Some(directions) = directions {
+                let Item::Publish(first, body) = item else { return false };
+                if !self.deliver_directed(now, room, &matches.locals, origin, via, directions, (first, body)) {
+                    return false;
+                }
+                continue;
+            }
             // Every worker of the node gets the batch, so most of it is mostly for another.
             if matches.locals.is_empty() {
                 continue;
@@ -92,6 +109,36 @@ impl Core {
             if !done {
                 return false;
             }
+        }
+        true
+    }
+
+    /// Delivers a publish that comes with directions: to ordinary subscribers, if they say so, and to a member of each
+    /// group that this worker is to serve.
+    #[expect(clippy::too_many_arguments, reason = "all of it is one publish and where it goes")]
+    fn deliver_directed(
+        &mut self,
+        now: Moment,
+        room: usize,
+        to: &[LocalMatch],
+        origin: u64,
+        via: Via<'_>,
+        directions: Directions<'_>,
+        (first, body): (u8, &[u8]),
+    ) -> bool {
+        let serves = directions.filters().any(|filter| self.dispatches(via, filter));
+        let ordinary = directions.ordinary && !to.is_empty();
+        if !serves && !ordinary {
+            return true;
+        }
+        let Ok(publish) = decode_publish(Version::V5, Sender::Client, first, body) else { return false };
+        let mut message = Message::new(publish.topic, &publish);
+        message.mark = Mark { origin, number: publish.packet_id };
+        if ordinary {
+            self.deliver(now, room, to, None, &mut message);
+        }
+        if serves {
+            self.dispatch(now, room, &directions, via, &mut message);
         }
         true
     }
@@ -221,7 +268,7 @@ impl Core {
         self.touch(dest);
     }
 
-    fn touch(&mut self, dest: DestIndex) {
+    pub(super) fn touch(&mut self, dest: DestIndex) {
         let destination = &mut self.dests[usize::from(dest)];
         if !destination.touched {
             destination.touched = true;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use rookery_cluster::handle::{Holder, InterestChange};
 use rookery_cluster::ids::{BrokerId, Nonce};
-use rookery_cluster::topics::validate_filter;
+use rookery_cluster::topics::{name_hash, validate_filter};
 
 use super::conn::{Active, PENDING_SUBACKS, PendingSuback, Phase};
 use super::connect::{Fault, send};
-use super::room::{Interest, Options, Room};
+use super::room::{Interest, Options, Room, is_shared};
 use super::{ConnKey, Core, Effect, get};
 use crate::mqtt::codec::{
     Packet, PacketId, ReasonCode, ReasonProperties, Suback, Subscribe, SubscribeFilter, Unsuback, Unsubscribe,
@@ -92,7 +92,9 @@ impl Core {
         let Phase::Active(active) = &mut conn.phase else { return (ReasonCode::UNSPECIFIED_ERROR, None) };
         match validate_filter(&wanted.filter) {
             Err(_) => return (ReasonCode::TOPIC_FILTER_INVALID, None),
-            Ok(parsed) if parsed.share.is_some() => return (ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED, None),
+            Ok(parsed) if parsed.share.is_some() && !active.admitted.settings.shared() => {
+                return (ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED, None);
+            }
             Ok(_) => {}
         }
         let known = active.filters.contains(wanted.filter.as_str());
@@ -120,7 +122,12 @@ impl Core {
         };
         active.filters.insert(filter.clone());
         let room = &mut self.rooms[active.room];
-        match room.subscribe(key, filter, options, self.next_token) {
+        let interest = if is_shared(filter) {
+            room.join(key, name_hash(&active.session.client), filter, options, self.next_token)
+        } else {
+            room.subscribe(key, filter, options, self.next_token)
+        };
+        match interest {
             Interest::Known => None,
             Interest::Pending(token) => Some(token),
             Interest::New(token) => {

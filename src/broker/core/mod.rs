@@ -16,13 +16,18 @@ mod account;
 mod conn;
 mod connect;
 mod dest;
+mod direct;
 mod fair;
 mod forward;
+mod group;
 mod interest;
 mod moving;
+mod options;
+mod orphans;
 mod park;
 mod publish;
 mod room;
+mod share;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -30,7 +35,7 @@ mod tick;
 mod transfer;
 mod will;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -127,8 +132,9 @@ pub enum Input<'a> {
     Authenticated { conn: ConnKey, result: Result<Admitted, ReasonCode> },
     /// About a claim.
     Claim(ClaimEvent),
-    /// Publishes from another node or worker, see [`origin`]: delivered to this worker's connections only.
-    Forwarded { origin: u64, runs: &'a [Run] },
+    /// Publishes from another node or worker, see [`origin`]: delivered to this worker's connections only, but for those
+    /// of shared subscriptions whose members are gone.
+    Forwarded { origin: u64, via: Via<'a>, runs: &'a [Run] },
     /// A destination accepted batches up to `through`.
     Accepted { from: Holder, through: u64 },
     /// There is credit again towards a destination.
@@ -157,6 +163,17 @@ pub enum Input<'a> {
     CloseAll { reason: ReasonCode },
     /// Time passed.
     Tick,
+}
+
+/// How a batch came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via<'a> {
+    /// Another worker of this node sent it to this one.
+    Worker,
+    /// Another node sent it, as batch `seq` of one of its workers. These workers of this node get it, and one of them
+    /// serves each shared subscription.
+    #[expect(missing_docs, reason = "the text tells them")]
+    Node { workers: &'a [WorkerId], seq: u64 },
 }
 
 /// What the driver must do.
@@ -240,6 +257,10 @@ pub struct Core {
     lapsed: bool,
     /// The time of this step.
     clock: Moment,
+    /// Rooms with messages of shared subscriptions whose receivers are gone.
+    orphaned: BTreeSet<usize>,
+    /// Connections that are being ended together: nothing of shared subscriptions goes to them.
+    ending: BTreeSet<ConnKey>,
     next_tick: Moment,
     /// Counters.
     pub stats: Stats,
@@ -276,6 +297,8 @@ impl Core {
             interest_complete: false,
             lapsed: false,
             clock: Moment::default(),
+            orphaned: BTreeSet::new(),
+            ending: BTreeSet::new(),
             next_tick: Moment::default(),
             stats: Stats::default(),
         }
@@ -316,7 +339,7 @@ impl Core {
             Input::Closed { conn } => self.on_closed(conn, out),
             Input::Authenticated { conn, result } => self.on_authenticated(now, conn, result, out),
             Input::Claim(event) => self.on_claim(now, event, view, out),
-            Input::Forwarded { origin, runs } => self.on_forwarded(now, origin, runs),
+            Input::Forwarded { origin, via, runs } => self.on_forwarded(now, origin, via, runs),
             Input::Accepted { from, through } => self.on_accepted(from, through),
             Input::Room { to } => self.on_room(now, to, out),
             Input::NoCredit { to, batch } => self.on_no_credit(now, to, batch),

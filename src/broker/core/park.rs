@@ -60,6 +60,7 @@ impl Core {
         self.conns.insert(Conn::parked(key, self.clock, active));
         self.parked.insert((broker, client), key);
         self.rooms[room].parked += 1;
+        self.leave_to_others(key);
     }
 
     /// The subscriptions of `active` and what it waits for belong to `new` from now on.
@@ -108,7 +109,9 @@ impl Core {
         if let Some((key, active)) = self.unpark(broker, client, session) {
             self.moved.retain(|_, to| *to != key);
             self.forget_subscriptions(key, &active, out);
-            self.drop_idle_room(active.room);
+            let room = active.room;
+            self.orphan(active);
+            self.drop_idle_room(room);
         }
     }
 

@@ -8,7 +8,8 @@ use rookery_cluster::clock::Moment;
 use super::conn::{Active, Phase, Recent};
 use super::connect::{Fault, Taken, send};
 use super::park::Farewell;
-use super::room::{LocalMatch, Matches, Room};
+use super::room::{DestIndex, LocalMatch, Matches, Room};
+use super::share::{Chosen, Errand};
 use super::{ConnKey, Core, DropReason, Dropped, Effect, get, origin};
 use crate::mqtt::codec::{Disconnect, Packet, PacketId, QoS, ReasonCode, Sender, Version, decode_publish};
 use crate::mqtt::session::{Delivery, Ending, Incoming, Mark, Message};
@@ -38,16 +39,21 @@ impl Core {
         let topic = aliased.as_deref().unwrap_or(publish.topic);
         let matches = recent_matches(active, &mut self.rooms[active.room], topic);
         let room = active.room;
+        let errand = Errand::of(active.admitted.settings.shared_strategy, &active.session.client, topic, &publish);
+        let shares = self.choose_shares(now, room, &matches.shares, errand);
+        let dests = shares.destinations(&matches.remotes);
         // Nothing has changed by now that the packet's next coming would not change alike.
         let broker = self.rooms[room].id;
-        if let Some(&dest) = matches.remotes.iter().find(|&&dest| self.dests[usize::from(dest)].crowded(broker, now)) {
+        if let Some(&dest) = dests.iter().find(|&&dest| self.dests[usize::from(dest)].crowded(broker, now)) {
             self.dests[usize::from(dest)].paused = true;
-            conn.blocked_on = Some(dest);
             self.stats.publishers_paused += 1;
+            if let Some(conn) = get(&mut self.conns, key) {
+                conn.blocked_on = Some(dest);
+            }
             return Ok(Taken::NotYet);
         }
         // A refusal must come before anything is done: what is sent again would else be delivered twice.
-        if publish.qos != QoS::AtMostOnce && matches.remotes.iter().any(|&to| self.dests[usize::from(to)].stuck(now)) {
+        if publish.qos != QoS::AtMostOnce && dests.iter().any(|&to| self.dests[usize::from(to)].stuck(now)) {
             return Err(Ending::with(ReasonCode::SERVER_BUSY, "a node that must get the message takes none").into());
         }
         self.stats.publishes_received += 1;
@@ -56,9 +62,11 @@ impl Core {
         let mut message = Message::new(topic, &publish);
         message.mark = self.next_mark(publish.qos);
         self.deliver(now, room, &matches.locals, Some(key), &mut message);
-        let waiting = self.hand_on(now, key, room, &matches, &message);
+        self.serve_members(now, room, &shares, &mut message);
+        let to = Destinations { ordinary: matches.remotes.len(), all: &dests };
+        let waiting = self.hand_on(now, key, room, to, &shares, &message);
         let Some(packet_id) = publish.packet_id else { return Ok(Taken::Yes) };
-        let nobody = matches.locals.is_empty() && matches.remotes.is_empty();
+        let nobody = matches.locals.is_empty() && dests.is_empty() && shares.is_empty();
         self.acknowledge(now, key, packet_id, publish.qos, nobody, waiting);
         Ok(Taken::Yes)
     }
@@ -124,23 +132,20 @@ impl Core {
         now: Moment,
         key: ConnKey,
         room: usize,
-        matches: &Matches,
+        to: Destinations<'_>,
+        shares: &Chosen,
         message: &Message<'_>,
     ) -> u16 {
-        let broker = self.rooms[room].id;
         let mut waiting = 0;
-        for &dest in &matches.remotes {
+        for (at, &dest) in to.all.iter().enumerate() {
             let destination = &mut self.dests[usize::from(dest)];
             if destination.stuck(now) {
                 self.stats.drop(DropReason::DestinationStuck, 1);
                 continue;
             }
-            let place = destination.append(broker, |body| body.put(message));
+            let place = self.append_directed(room, dest, at < to.ordinary, shares, message);
             self.stats.publishes_forwarded += 1;
-            if !destination.touched {
-                destination.touched = true;
-                self.touched.push(dest);
-            }
+            self.touch(dest);
             let mut number = 0;
             if let Some(conn) = get(&mut self.conns, key)
                 && let Phase::Active(active) = &conn.phase
@@ -272,6 +277,14 @@ fn farewell(active: &Active, disconnect: &Disconnect) -> Result<Farewell, Ending
     }
     let expiry = expiry.map(|wanted| active.admitted.settings.session_expiry(wanted));
     Ok(Farewell { fire_will: disconnect.reason != ReasonCode::NORMAL_DISCONNECTION, expiry })
+}
+
+/// Who else gets a message.
+#[derive(Clone, Copy)]
+pub(super) struct Destinations<'a> {
+    pub all: &'a [DestIndex],
+    /// How many of them, from the first, want it for their ordinary subscriptions.
+    pub ordinary: usize,
 }
 
 fn recent_matches(active: &mut Active, room: &mut Room, topic: &str) -> Rc<Matches> {

@@ -5,10 +5,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use rookery_cluster::ids::BrokerId;
-use rookery_cluster::topics::{Index, Seeded};
+use rookery_cluster::topics::{Index, Seeded, ShareStrategy, validate_filter};
 
 use super::ConnKey;
 use super::account::Account;
+use super::group::{GroupId, Groups, Member};
+pub use super::options::Options;
+use super::orphans::Orphans;
 use crate::mqtt::codec::QoS;
 
 /// Topics whose matches are remembered. When full, the memory is emptied: hot topics come back at once.
@@ -29,40 +32,8 @@ pub enum Subscriber {
     Local(ConnKey),
     /// Some connection elsewhere.
     Remote(DestIndex),
-}
-
-/// Options of one subscription (MQTT 5 §3.8.3.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// Maximum QoS at which messages are delivered.
-    pub qos: QoS,
-    /// Whether the subscriber's own publishes are left out.
-    pub no_local: bool,
-    /// Whether RETAIN is forwarded as it was published.
-    pub retain_as_published: bool,
-    /// Subscription Identifier, if the client gave one.
-    pub id: Option<u32>,
-}
-
-impl Options {
-    /// As its session's shard keeps them: QoS, No Local, Retain As Published, and from bit 8 the identifier.
-    pub fn to_bits(self) -> u64 {
-        self.qos as u64
-            | u64::from(self.no_local) << 2
-            | u64::from(self.retain_as_published) << 3
-            | u64::from(self.id.unwrap_or(0)) << 8
-    }
-
-    /// The inverse of [`Options::to_bits`]; what it does not know it ignores.
-    pub fn from_bits(bits: u64) -> Self {
-        let id = u32::try_from(bits >> 8).unwrap_or(0);
-        Self {
-            qos: QoS::from_u8((bits & 0b11) as u8).unwrap_or(QoS::ExactlyOnce),
-            no_local: bits & 1 << 2 != 0,
-            retain_as_published: bits & 1 << 3 != 0,
-            id: (id > 0).then_some(id),
-        }
-    }
+    /// One of those who share a subscription, here or elsewhere.
+    Group(GroupId),
 }
 
 /// One receiving connection of this worker.
@@ -87,12 +58,14 @@ pub struct Matches {
     pub locals: Vec<LocalMatch>,
     /// Other workers and nodes.
     pub remotes: Vec<DestIndex>,
+    /// Shared subscriptions. Who their members are is looked up when one is chosen.
+    pub shares: Vec<GroupId>,
 }
 
 impl Matches {
     /// About what it takes, bytes.
     fn bytes(&self) -> usize {
-        size_of_val(&*self.locals) + size_of_val(&*self.remotes)
+        size_of_val(&*self.locals) + size_of_val(&*self.remotes) + size_of_val(&*self.shares)
     }
 }
 
@@ -121,6 +94,9 @@ pub struct Room {
     /// The broker.
     pub id: BrokerId,
     index: Index<Subscriber, Options>,
+    /// Shared subscriptions.
+    pub groups: Groups,
+    /// What this worker's own connections hold, shared subscriptions with their `$share` prefix.
     held: BTreeMap<Arc<str>, Held>,
     remembered: HashMap<Box<str>, Rc<Matches>, Seeded>,
     remembered_bytes: usize,
@@ -128,10 +104,15 @@ pub struct Room {
     generation: u64,
     /// Connections of this worker that the broker has.
     pub conns: u32,
+    /// What waits for other members of shared subscriptions.
+    pub orphans: Orphans,
     /// Sessions without a connection that it has here.
     pub parked: u32,
     /// Bytes that wait for both (R19).
     pub account: Account,
+    /// How a member of a shared subscription is chosen where no client's settings are at hand; as those of the last
+    /// client admitted say.
+    pub strategy: ShareStrategy,
 }
 
 impl Room {
@@ -140,19 +121,22 @@ impl Room {
         Self {
             id,
             index: Index::new(seed),
+            groups: Groups::default(),
             held: BTreeMap::new(),
             remembered: HashMap::with_hasher(Seeded::new(seed)),
             remembered_bytes: 0,
             generation: 0,
             conns: 0,
+            orphans: Orphans::default(),
             parked: 0,
             account: Account::default(),
+            strategy: ShareStrategy::default(),
         }
     }
 
     /// Whether nothing is known of the broker any more.
     pub fn is_idle(&self) -> bool {
-        self.conns == 0 && self.parked == 0 && self.index.is_empty()
+        self.conns == 0 && self.parked == 0 && self.index.is_empty() && self.orphans.is_empty()
     }
 
     /// See the field.
@@ -185,9 +169,10 @@ impl Room {
 
     fn find(&self, topic: &str) -> Matches {
         let mut locals: Vec<LocalMatch> = Vec::new();
-        let mut remotes = Vec::new();
+        let (mut remotes, mut shares) = (Vec::new(), Vec::new());
         self.index.for_each_match(topic, |subscriber, options| match subscriber {
             Subscriber::Remote(dest) => remotes.push(*dest),
+            Subscriber::Group(group) => shares.push(*group),
             Subscriber::Local(conn) => locals.push(LocalMatch {
                 conn: *conn,
                 qos: options.qos,
@@ -209,7 +194,7 @@ impl Room {
             }
             same
         });
-        Matches { locals, remotes }
+        Matches { locals, remotes, shares }
     }
 
     fn changed(&mut self) {
@@ -221,6 +206,17 @@ impl Room {
     pub fn subscribe(&mut self, conn: ConnKey, filter: &Arc<str>, options: Options, new_barrier: u64) -> Interest {
         let replaced = self.index.insert(filter, Subscriber::Local(conn), options).is_some();
         self.changed();
+        self.hold(filter, replaced, new_barrier)
+    }
+
+    /// As [`Room::subscribe`], to the shared subscription `filter`, for which `client` (hashed) becomes a member.
+    pub fn join(&mut self, conn: ConnKey, client: u64, filter: &Arc<str>, options: Options, barrier: u64) -> Interest {
+        let group = self.group(filter);
+        let replaced = self.groups.join(group, conn, Member { client, options });
+        self.hold(filter, replaced, barrier)
+    }
+
+    fn hold(&mut self, filter: &Arc<str>, replaced: bool, new_barrier: u64) -> Interest {
         let held = self.held.entry(filter.clone()).or_default();
         if !replaced {
             held.refs += 1;
@@ -235,10 +231,16 @@ impl Room {
     /// Removes a connection's subscription: whether there was one, and whether the others must be told that
     /// nobody here wants the filter any more.
     pub fn unsubscribe(&mut self, conn: ConnKey, filter: &str) -> (bool, bool) {
-        if self.index.remove(filter, &Subscriber::Local(conn)).is_none() {
+        if let Some(group) = self.groups.find(filter) {
+            if !self.groups.leave(group, conn) {
+                return (false, false);
+            }
+            self.forget_group(group);
+        } else if self.index.remove(filter, &Subscriber::Local(conn)).is_none() {
             return (false, false);
+        } else {
+            self.changed();
         }
-        self.changed();
         let Some(held) = self.held.get_mut(filter) else { return (true, false) };
         held.refs -= 1;
         let last = held.refs == 0;
@@ -250,13 +252,18 @@ impl Room {
 
     /// The options of a connection's subscription.
     pub fn options(&self, conn: ConnKey, filter: &str) -> Option<Options> {
-        self.index.get(filter, &Subscriber::Local(conn)).copied()
+        match self.groups.find(filter) {
+            Some(group) => Some(self.groups.get(group)?.member(conn)?.options),
+            None => self.index.get(filter, &Subscriber::Local(conn)).copied(),
+        }
     }
 
     /// The subscriptions of `old` are `new`'s from now on.
     pub fn rekey<'f>(&mut self, old: ConnKey, new: ConnKey, filters: impl Iterator<Item = &'f Arc<str>>) {
         for filter in filters {
-            if let Some(options) = self.index.remove(filter, &Subscriber::Local(old)) {
+            if let Some(group) = self.groups.find(filter) {
+                self.groups.rename(group, old, new);
+            } else if let Some(options) = self.index.remove(filter, &Subscriber::Local(old)) {
                 self.index.insert(filter, Subscriber::Local(new), options);
             }
         }
@@ -272,10 +279,32 @@ impl Room {
         }
     }
 
-    /// Another worker or node wants `filter`.
-    pub fn add_remote(&mut self, dest: DestIndex, filter: &str) {
-        let options = Options { qos: QoS::ExactlyOnce, no_local: false, retain_as_published: true, id: None };
-        self.index.insert(filter, Subscriber::Remote(dest), options);
+    /// The group of a shared filter; made when it is first heard of.
+    fn group(&mut self, filter: &Arc<str>) -> GroupId {
+        if let Some(known) = self.groups.find(filter) {
+            return known;
+        }
+        let group = self.groups.add(filter.clone());
+        self.index.insert(inner(filter), Subscriber::Group(group), REMOTE);
+        self.changed();
+        group
+    }
+
+    /// A group without members is none.
+    fn forget_group(&mut self, group: GroupId) {
+        if let Some(filter) = self.groups.remove_idle(group) {
+            self.index.remove(inner(&filter), &Subscriber::Group(group));
+            self.changed();
+        }
+    }
+
+    /// Another worker or node wants `filter`, or has members that share it.
+    pub fn add_remote(&mut self, dest: DestIndex, filter: &Arc<str>) {
+        if is_shared(filter) {
+            let group = self.group(filter);
+            return self.groups.add_holder(group, dest);
+        }
+        self.index.insert(filter, Subscriber::Remote(dest), REMOTE);
         self.changed();
     }
 
@@ -287,16 +316,33 @@ impl Room {
             .into_iter()
             .filter(|filter| self.index.get(filter, &Subscriber::Remote(dest)).is_some())
             .collect();
-        for filter in gone {
-            self.remove_remote(dest, &filter);
+        for filter in gone.iter().map(String::as_str).chain(self.groups.held_by(dest).iter().map(|text| &**text)) {
+            self.remove_remote(dest, filter);
         }
     }
 
     /// It no longer wants `filter`.
     pub fn remove_remote(&mut self, dest: DestIndex, filter: &str) {
+        if let Some(group) = self.groups.find(filter) {
+            self.groups.remove_holder(group, dest);
+            return self.forget_group(group);
+        }
         self.index.remove(filter, &Subscriber::Remote(dest));
         self.changed();
     }
+}
+
+/// Options that say nothing: those of the subscriptions elsewhere count there.
+const REMOTE: Options = Options { qos: QoS::ExactlyOnce, no_local: false, retain_as_published: true, id: None };
+
+/// Whether a valid filter is that of a shared subscription.
+pub fn is_shared(filter: &str) -> bool {
+    filter.starts_with("$share/")
+}
+
+/// The filter without its `$share` prefix.
+fn inner(filter: &str) -> &str {
+    validate_filter(filter).map_or(filter, |parsed| parsed.filter)
 }
 
 #[cfg(test)]
@@ -320,8 +366,8 @@ mod tests {
         r.subscribe(A, &"a/+".into(), Options { id: Some(3), ..options(QoS::AtMostOnce) }, 1);
         r.subscribe(A, &"a/#".into(), Options { id: Some(4), ..options(QoS::AtLeastOnce) }, 2);
         r.subscribe(B, &"a/b".into(), options(QoS::AtMostOnce), 3);
-        r.add_remote(7, "#");
-        r.add_remote(7, "a/b");
+        r.add_remote(7, &"#".into());
+        r.add_remote(7, &"a/b".into());
         let m = r.matches("a/b");
         assert_eq!(m.remotes, [7]);
         assert_eq!(m.locals.len(), 2);

@@ -17,6 +17,10 @@ pub enum DropReason {
     DestinationStuck,
     /// It waited for a destination whose life ended.
     DestinationExpired,
+    /// It was for a shared subscription of which nobody is left.
+    NoShareMember,
+    /// Its receiver was gone in the middle of a QoS 2 delivery: nobody else of the group gets it (MQTT-4.8.2-5).
+    ShareUnfinished,
     /// Bytes from another node that do not decode.
     Corrupt,
 }
@@ -34,6 +38,8 @@ impl DropReason {
             Self::NodeMemory => "node_memory",
             Self::DestinationStuck => "destination_stuck",
             Self::DestinationExpired => "destination_expired",
+            Self::NoShareMember => "no_share_member",
+            Self::ShareUnfinished => "share_unfinished",
             Self::Corrupt => "corrupt",
         }
     }
@@ -56,6 +62,8 @@ pub struct Stats {
     pub payload_bytes_received: u64,
     /// PUBLISH packets written or queued for clients.
     pub publishes_delivered: u64,
+    /// Publishes of shared subscriptions that went to another member, because the first was gone.
+    pub publishes_redelivered: u64,
     /// Publishes handed to other workers and nodes (once for each).
     pub publishes_forwarded: u64,
     /// Publishes that came from other workers and nodes.

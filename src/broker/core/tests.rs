@@ -16,6 +16,7 @@ use crate::mqtt::codec::{
 
 mod qos2;
 mod sessions;
+mod share;
 
 const B: BrokerId = BrokerId(9);
 const PEER: Holder = Holder::Peer(NodeId(2));
@@ -56,8 +57,12 @@ fn id(n: u16) -> PacketId {
 
 impl World {
     fn new() -> Self {
-        let life = NodeLife { node: NodeId(1), incarnation: Incarnation(1) };
-        let mut core = Core::new(WorkerId(0), life, 7);
+        Self::at(1, 0)
+    }
+
+    fn at(node: u64, worker: u16) -> Self {
+        let life = NodeLife { node: NodeId(node), incarnation: Incarnation(1) };
+        let mut core = Core::new(WorkerId(worker), life, 7);
         core.interest_complete = true;
         let far = Moment(Duration::from_secs(3600));
         Self {
@@ -671,7 +676,7 @@ fn forwarded_publishes_are_delivered_here_and_go_no_further() {
     w.publish(p, "f", Some(3));
     let Some(Effect::Send { batch, .. }) = w.flush().pop() else { panic!("a batch") };
     assert_eq!(w.sent(a, Version::V5).len(), 1);
-    w.step(Input::Forwarded { origin: 5, runs: &batch.runs });
+    w.step(Input::Forwarded { origin: 5, via: Via::Worker, runs: &batch.runs });
     assert!(matches!(&w.sent(a, Version::V5)[..], [Packet::Publish(p)] if p.qos == QoS::AtLeastOnce));
     assert_eq!(w.flush(), []);
 }
@@ -700,7 +705,7 @@ fn forwarded_publishes_arrive_as_they_were_published_with_and_without_properties
     }
     let Some(Effect::Send { batch, .. }) = w.flush().pop() else { panic!("a batch") };
     assert_eq!(w.sent(a, Version::V5), sent);
-    w.step(Input::Forwarded { origin: 5, runs: &batch.runs });
+    w.step(Input::Forwarded { origin: 5, via: Via::Worker, runs: &batch.runs });
     assert_eq!(w.sent(a, Version::V5), sent);
 }
 

@@ -24,9 +24,7 @@ impl Core {
         let (wall, reads) = (view.wall(), self.interest_complete);
         let overdue: Vec<(ConnKey, Ending)> =
             self.conns.iter().filter_map(|(_, conn)| Some((conn.key, overdue(conn, now, wall, reads)?))).collect();
-        for (key, ending) in overdue {
-            self.end(key, ending, out);
-        }
+        self.end_all(overdue, out);
         self.discard_overdue(now, out);
         self.account();
         let dests = 0..self.dests.len();
@@ -36,13 +34,23 @@ impl Core {
         }
     }
 
+    /// Ends several connections. None of them gets what another one leaves.
+    pub(super) fn end_all(&mut self, all: Vec<(ConnKey, Ending)>, out: &mut Vec<Effect>) {
+        self.ending = all.iter().map(|(key, _)| *key).collect();
+        for (key, ending) in all {
+            self.end(key, ending, out);
+        }
+        self.ending.clear();
+    }
+
     pub(super) fn on_recheck(&mut self, broker: Option<BrokerId>, view: &dyn View, out: &mut Vec<Effect>) {
-        let withdrawn: Vec<(ConnKey, ReasonCode)> = self
+        let withdrawn: Vec<(ConnKey, Ending)> = self
             .conns
             .iter()
             .filter_map(|(_, conn)| match &conn.phase {
                 Phase::Active(active) if broker.is_none_or(|b| b == active.admitted.broker) => {
-                    Some((conn.key, view.admits(&active.admitted).err()?))
+                    let reason = view.admits(&active.admitted).err()?;
+                    Some((conn.key, Ending::with(reason, "no longer admitted")))
                 }
                 _ => None,
             })
@@ -52,9 +60,7 @@ impl Core {
         let gone =
             |active: &super::conn::Active| view.admits(&active.admitted) == Err(ReasonCode::ADMINISTRATIVE_ACTION);
         self.discard_where(|active| of(active) && gone(active), out);
-        for (key, reason) in withdrawn {
-            self.end(key, Ending::with(reason, "no longer admitted"), out);
-        }
+        self.end_all(withdrawn, out);
     }
 
     pub(super) fn on_reconfigured(&mut self, broker: BrokerId, settings: &Arc<Settings>) {

@@ -86,6 +86,16 @@ impl Transfer {
         }
     }
 
+    /// Appends a publish by itself, behind what `before` writes.
+    pub fn put_directed<R>(&mut self, message: &Message<'_>, before: impl FnOnce(&mut BytesMut) -> R) -> R {
+        self.group = None;
+        let result = before(&mut self.body);
+        if let Err(error) = message.encode_transfer(&mut self.body) {
+            tracing::error!(%error, "a publish that decoded does not encode");
+        }
+        result
+    }
+
     fn put_in_group(&mut self, kind: u8, message: &Message<'_>) {
         let topic = message.topic.as_bytes();
         let at = match self.group {

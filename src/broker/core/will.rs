@@ -4,6 +4,8 @@
 use rookery_cluster::clock::Moment;
 use rookery_cluster::ids::BrokerId;
 
+use super::publish::Destinations;
+use super::share::Errand;
 use super::{ConnKey, Core, DropReason, Effect};
 use crate::mqtt::codec::{MAX_PACKET, Sender, Version, decode_publish, split};
 use crate::mqtt::session::Message;
@@ -41,7 +43,12 @@ impl Core {
         self.deliver(now, room, &matches.locals, None, &mut message);
         self.next_will = self.next_will.wrapping_add(1);
         let key = ConnKey { index: NO_PLACE, generation: self.next_will };
-        let waiting = self.hand_on(now, key, room, &matches, &message);
+        let errand = Errand::again(self.rooms[room].strategy, &message);
+        let shares = self.choose_shares(now, room, &matches.shares, errand);
+        self.serve_members(now, room, &shares, &mut message);
+        let dests = shares.destinations(&matches.remotes);
+        let to = Destinations { ordinary: matches.remotes.len(), all: &dests };
+        let waiting = self.hand_on(now, key, room, to, &shares, &message);
         self.stats.wills_published += 1;
         self.drop_idle_room(room);
         if waiting == 0 {

@@ -13,7 +13,7 @@ pub mod built {
     /// Retained messages.
     pub const RETAIN: bool = false;
     /// Shared subscriptions.
-    pub const SHARED: bool = false;
+    pub const SHARED: bool = true;
     /// Wills.
     pub const WILLS: bool = true;
     /// Longest time that a session outlives its connection, seconds.

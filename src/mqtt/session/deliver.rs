@@ -37,6 +37,17 @@ pub enum Delivery {
     Dropped(Dropped),
 }
 
+/// Whether a client could get a message now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Capacity {
+    /// It would be written.
+    Now,
+    /// It would be queued behind others.
+    Queue,
+    /// It would be dropped.
+    None,
+}
+
 impl Session {
     /// Delivers `message` at QoS `granted` at most, with the identifiers of the matching subscriptions.
     pub fn deliver(
@@ -62,7 +73,8 @@ impl Session {
             return self.write(out, message, head, tight);
         }
         if self.window.idle() && self.window.open(out) {
-            let kept = self.window.keeps.then(|| Box::new(message.keep(now, qos, retain, ids)));
+            let keep = self.window.keeps || message.share.is_some();
+            let kept = keep.then(|| Box::new(message.keep(now, qos, retain, ids)));
             let head = message.head(qos, retain, Some(self.window.begin(qos, kept)), ids);
             return self.write(out, message, head, tight);
         }
@@ -83,6 +95,24 @@ impl Session {
         self.window.queued_bytes += message.size();
         self.window.queue.push_back(message.keep(now, qos, retain, ids));
         Delivery::Queued
+    }
+
+    /// Whether a message of `qos` and this size could be delivered now.
+    pub fn capacity(&self, out: &Outbound, qos: QoS, bytes: usize) -> Capacity {
+        let window = &self.window;
+        match qos {
+            QoS::AtMostOnce if out.len() < window.outbound_bytes => Capacity::Now,
+            QoS::AtMostOnce => Capacity::None,
+            _ if window.idle() && window.open(out) => Capacity::Now,
+            _ if window.has_room(bytes) => Capacity::Queue,
+            _ => Capacity::None,
+        }
+    }
+
+    /// As [`Session::capacity`], for a session without a connection.
+    pub fn capacity_parked(&self, qos: QoS, bytes: usize) -> Capacity {
+        let kept = qos != QoS::AtMostOnce && self.window.has_room(bytes);
+        if kept { Capacity::Queue } else { Capacity::None }
     }
 
     /// Writes a PUBLISH, by a topic alias where the client takes them and there is room for it.
@@ -118,7 +148,7 @@ impl Session {
             }
             let id = self.window.begin(kept.qos, None);
             self.write_kept(out, &kept, id, left, false)?;
-            if self.window.keeps
+            if (self.window.keeps || kept.share.is_some())
                 && let Some(entry) = self.window.inflight.back_mut()
             {
                 entry.kept = Some(kept);

@@ -42,6 +42,8 @@ pub struct Message<'a> {
     pub properties: Forwardable<'a>,
     /// Application message.
     pub payload: &'a [u8],
+    /// The shared subscription that it is delivered for, if it is: what is not acknowledged goes to another member.
+    pub share: Option<Arc<str>>,
     /// Tells it from all other messages of the last while, wherever it arrives: see [`Mark`].
     pub mark: Mark,
     /// QoS 0 packets by version, as soon as a second client of that version needs one.
@@ -62,6 +64,8 @@ enum Encoded {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Stored {
     pub topic: Box<str>,
+    /// QoS at which it was published.
+    pub qos: QoS,
     pub retain: bool,
     pub expiry: Option<u32>,
     pub properties: Bytes,
@@ -86,6 +90,8 @@ pub(super) struct Kept {
     pub qos: QoS,
     pub ids: Box<[u32]>,
     pub retain: bool,
+    /// See [`Message::share`].
+    pub share: Option<Arc<str>>,
 }
 
 impl Kept {
@@ -111,6 +117,7 @@ impl<'a> Message<'a> {
             expiry: publish.properties.message_expiry,
             properties: publish.properties.forwardable,
             payload: publish.payload,
+            share: None,
             mark: Mark::default(),
             encoded: Default::default(),
             shared: None,
@@ -128,11 +135,19 @@ impl<'a> Message<'a> {
             expiry,
             properties: Forwardable::stored(&stored.properties),
             payload: &stored.payload,
+            share: kept.share.clone(),
             mark: Mark::default(),
             encoded: Default::default(),
             shared: Some(stored.payload.clone()),
             stored: Some(kept.message.clone()),
         }
+    }
+
+    /// A stored message as it was published, for another client.
+    pub(super) fn again(kept: &'a Kept, expiry: Option<u32>) -> Self {
+        // Stored again if its time runs: that is counted from the day it is stored.
+        let stored = expiry.is_none().then(|| kept.message.clone());
+        Self { qos: kept.message.qos, share: None, stored, ..Self::of_kept(kept, expiry) }
     }
 
     /// The publish as it travels between workers and nodes: an MQTT 5 PUBLISH, so that there is one format to
@@ -165,7 +180,7 @@ impl<'a> Message<'a> {
     }
 
     /// What it counts for in a queue, bytes.
-    pub(super) fn size(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.topic.len() + self.properties.len() + self.payload.len()
     }
 
@@ -175,7 +190,8 @@ impl<'a> Message<'a> {
 
     /// One client's copy of it, to be kept.
     pub(super) fn keep(&mut self, now: Moment, qos: QoS, retain: bool, ids: &[u32]) -> Kept {
-        Kept { message: self.stored(), since: now, qos, ids: ids.into(), retain }
+        let share = self.share.clone();
+        Kept { message: self.stored(), since: now, qos, ids: ids.into(), retain, share }
     }
 
     fn stored(&mut self) -> Arc<Stored> {
@@ -186,6 +202,7 @@ impl<'a> Message<'a> {
         self.properties.copy_to(&mut properties);
         let stored = Arc::new(Stored {
             topic: self.topic.into(),
+            qos: self.qos,
             retain: self.retain,
             expiry: self.expiry,
             properties: properties.freeze(),

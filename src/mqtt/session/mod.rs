@@ -18,6 +18,7 @@ mod publish;
 mod reason;
 mod receipt;
 mod settings;
+mod share;
 mod window;
 
 use std::collections::BTreeSet;
@@ -26,7 +27,7 @@ use rookery_cluster::clock::Moment;
 use rookery_cluster::ids::ClientId;
 
 pub use ack::PendingAcks;
-pub use deliver::{Delivery, Dropped};
+pub use deliver::{Capacity, Delivery, Dropped};
 pub use group::GroupDelivery;
 pub use message::{Mark, Message};
 pub use outbound::{Outbound, SHARE_FROM};
@@ -34,6 +35,7 @@ pub use park::BadSession;
 pub use publish::Incoming;
 pub use reason::Ending;
 pub use settings::{Settings, UserNameRule, WillPolicy};
+pub use share::Undelivered;
 
 use self::alias::{InboundAliases, OutboundAliases};
 use self::keepalive::KeepAlive;

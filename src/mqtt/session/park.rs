@@ -2,6 +2,7 @@
 //! worker or node (MQTT 5 §4.1, §4.4; R14).
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use rookery_cluster::clock::Moment;
@@ -41,6 +42,8 @@ struct MovedMessage {
     payload: Bytes,
     mark: u64,
     qos: u8,
+    published_qos: u8,
+    share: Option<Box<str>>,
     ids: Box<[u32]>,
     retain: bool,
     /// How long it has waited, milliseconds: clocks of two nodes do not compare.
@@ -136,6 +139,8 @@ fn moved(now: Moment, kept: &Kept) -> MovedMessage {
         payload: stored.payload.clone(),
         mark: stored.mark,
         qos: kept.qos as u8,
+        published_qos: stored.qos as u8,
+        share: kept.share.as_deref().map(Box::from),
         ids: kept.ids.clone(),
         retain: kept.retain,
         waited: u64::try_from(now.since(kept.since).as_millis()).unwrap_or(u64::MAX),
@@ -143,10 +148,12 @@ fn moved(now: Moment, kept: &Kept) -> MovedMessage {
 }
 
 fn kept(now: Moment, moved: MovedMessage) -> Result<Kept, BadSession> {
-    let MovedMessage { topic, retain_published, expiry, properties, payload, mark, qos, ids, retain, waited } = moved;
+    let MovedMessage { topic, retain_published, expiry, properties, payload, mark, ids, retain, waited, .. } = moved;
     // Time that it waited elsewhere is taken off its expiry, as this node's clock may be younger than that.
     let expiry = expiry.map(|s| s.saturating_sub(u32::try_from(waited / 1000).unwrap_or(u32::MAX)).max(1));
-    let stored = Stored { topic, retain: retain_published, expiry, properties, payload, mark };
-    let qos = QoS::from_u8(qos).ok_or(BadSession)?;
-    Ok(Kept { message: stored.into(), since: now, qos, ids, retain })
+    let qos = |qos: u8| QoS::from_u8(qos).ok_or(BadSession);
+    let published = qos(moved.published_qos)?;
+    let stored = Stored { topic, qos: published, retain: retain_published, expiry, properties, payload, mark };
+    let share = moved.share.map(Arc::from);
+    Ok(Kept { message: stored.into(), since: now, qos: qos(moved.qos)?, ids, retain, share })
 }

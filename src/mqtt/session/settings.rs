@@ -1,5 +1,7 @@
 //! What a broker allows its clients, as the session and the core need it.
 
+use rookery_cluster::topics::ShareStrategy;
+
 use crate::mqtt::codec::QoS;
 
 /// Limits of one broker. Node-independent: they come from the broker's metadata. What `Settings` grants and this
@@ -39,6 +41,8 @@ pub struct Settings {
     pub wildcard_available: bool,
     /// Whether filters may start with `$share/`.
     pub shared_available: bool,
+    /// How a member of a shared subscription is chosen.
+    pub shared_strategy: ShareStrategy,
     /// Whether a SUBSCRIBE may carry a Subscription Identifier.
     pub subscription_ids_available: bool,
     /// Whether user properties of publishes reach subscribers.
@@ -103,6 +107,7 @@ impl Default for Settings {
             retain_available: true,
             wildcard_available: true,
             shared_available: true,
+            shared_strategy: ShareStrategy::Local,
             subscription_ids_available: true,
             forward_user_properties: true,
             wills: WillPolicy::Serve,

@@ -175,15 +175,16 @@ impl World {
         }
         let Some(forward) = self.forward(own) else { return };
         let brokers = runs.iter().filter_map(|run| forward.serving.get(&run.broker)).flatten();
-        let workers: std::collections::BTreeSet<WorkerId> = brokers.copied().collect();
-        let id = forward.number();
-        forward.receipts.insert(id, Receipt { left: workers.len().max(1), from, number, seq });
+        let mut workers: std::collections::BTreeSet<WorkerId> = brokers.copied().collect();
         if workers.is_empty() {
-            return self.receipt(own, id);
+            workers.insert(WorkerId(0));
         }
-        let runs = Rc::new(runs);
-        for worker in workers {
-            self.post(own, worker.0, Mail::Forwarded { runs: runs.clone(), receipt: id });
+        let id = forward.number();
+        forward.receipts.insert(id, Receipt { left: workers.len(), from, number, seq });
+        let (runs, workers) = (Rc::new(runs), Rc::new(workers.into_iter().collect::<Vec<_>>()));
+        for worker in &*workers {
+            let mail = Mail::Forwarded { runs: runs.clone(), workers: workers.clone(), seq, receipt: id };
+            self.post(own, worker.0, mail);
         }
     }
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rookery::broker::core::{Admitted, AuthRequest, Batch, ConnKey, Core, Effect, Input, Settings, View};
+use rookery::broker::core::{Admitted, AuthRequest, Batch, ConnKey, Core, Effect, Input, Settings, Via, View};
 use rookery::mqtt::codec::ReasonCode;
 use rookery_cluster::clock::{Moment, UnixMillis};
 use rookery_cluster::handle::{ClaimEvent, Holder, InterestChange, Run, SendError};
@@ -38,7 +38,7 @@ pub enum Mail {
     Claim(ClaimEvent),
     Local { from: u16, seq: u64, runs: Vec<Run> },
     LocalAccepted { from: u16, through: u64 },
-    Forwarded { runs: Rc<Vec<Run>>, receipt: u64 },
+    Forwarded { workers: Rc<Vec<WorkerId>>, seq: u64, runs: Rc<Vec<Run>>, receipt: u64 },
     Accepted { peer: NodeId, through: u64 },
     Room { peer: NodeId },
     PeerExpired { peer: NodeId },
@@ -168,12 +168,15 @@ impl World {
             Mail::Adopt(sock) => self.adopt(life, worker, sock),
             Mail::Authenticated { conn, result } => self.input(life, worker, Input::Authenticated { conn, result }),
             Mail::Claim(event) => self.input(life, worker, Input::Claim(event)),
-            Mail::Local { runs, .. } => self.input(life, worker, Input::Forwarded { origin: 0, runs: &runs }),
+            Mail::Local { runs, .. } => {
+                self.input(life, worker, Input::Forwarded { origin: 0, via: Via::Worker, runs: &runs })
+            }
             Mail::LocalAccepted { from, through } => {
                 self.input(life, worker, Input::Accepted { from: Holder::Worker(WorkerId(from)), through });
             }
-            Mail::Forwarded { runs, receipt } => {
-                self.input(life, worker, Input::Forwarded { origin: 0, runs: &runs });
+            Mail::Forwarded { runs, workers, seq, receipt } => {
+                let via = Via::Node { workers: &workers, seq };
+                self.input(life, worker, Input::Forwarded { origin: 0, via, runs: &runs });
                 self.receipt(life, receipt);
             }
             Mail::Accepted { peer, through } => {

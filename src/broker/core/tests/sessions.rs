@@ -163,7 +163,7 @@ fn a_session_moves_to_another_worker_with_what_it_queued_and_nothing_comes_twice
     let sent = old.flush();
     let [Effect::Send { to, batch }] = &sent[..] else { panic!("{sent:?}") };
     assert_eq!(*to, sibling);
-    new.step(Input::Forwarded { origin: origin(old.core.life, WorkerId(0)), runs: &batch.runs });
+    new.step(Input::Forwarded { origin: origin(old.core.life, WorkerId(0)), via: Via::Worker, runs: &batch.runs });
     assert_eq!(new.step(Input::Barrier { token, seen: true }), [fetch(true)]);
     let mut state = old.step(Input::Asked { ticket: 4, broker: B, client: &client, session: ID, take: true });
     let Some(Effect::Answer { reply, .. }) = state.pop() else { panic!("{state:?}") };
@@ -300,4 +300,38 @@ fn p10_a_will_is_published_and_confirmed_once_all_have_accepted_it() {
         [Effect::WillPublished { token: 7 }]
     );
     assert_eq!(w.step(Input::Will { token: 8, broker: B, message: b"?" }), [Effect::WillPublished { token: 8 }]);
+}
+
+#[test]
+fn a_member_of_a_group_without_a_connection_is_left_out_and_leaves_what_it_had_to_others() {
+    let mut w = World::new();
+    let share = "$share/g/t";
+    let (conn, nonce) = first(&mut w);
+    subscribe(&mut w, conn, nonce, share);
+    let (from, _) = w.connect(Version::V5, "p");
+    publish(&mut w, from, "a", 1);
+    w.step(Input::Closed { conn });
+    publish(&mut w, from, "b", 2);
+    let other = w.subscribed("o", share, QoS::AtLeastOnce);
+    publish(&mut w, from, "c", 3);
+    assert_eq!(payloads(&mut w, other), [("c".into(), false)], "who is there gets what is new");
+    let (conn, nonce) = w.claiming_by(durable(false));
+    w.step(granted(nonce, 2, true, Some(here(&w))));
+    let got = payloads(&mut w, conn);
+    assert_eq!(got, [("a".into(), true), ("b".into(), false)], "nobody else was there when it left");
+    w.step(Input::Closed { conn });
+    assert_eq!(payloads(&mut w, other), [("a".into(), false), ("b".into(), false)]);
+    let (conn, nonce) = w.claiming_by(durable(false));
+    w.step(granted(nonce, 3, true, Some(here(&w))));
+    assert_eq!(payloads(&mut w, conn), []);
+    publish(&mut w, from, "d", 4);
+    publish(&mut w, from, "e", 5);
+    let both = [payloads(&mut w, conn), payloads(&mut w, other)].concat();
+    assert_eq!(both, [("d".into(), false), ("e".into(), false)]);
+    w.step(Input::Closed { conn: other });
+    let mut rest = payloads(&mut w, conn);
+    rest.sort_unstable();
+    let had: Vec<String> = rest.into_iter().map(|(payload, _)| payload).collect();
+    assert!(had.starts_with(&["a".into(), "b".into(), "c".into()]) && had.len() >= 4, "{had:?}");
+    assert_eq!(w.core.stats.dropped, BTreeMap::new());
 }
