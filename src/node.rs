@@ -22,9 +22,11 @@ mod error;
 mod follow;
 pub mod found;
 mod health;
+mod limits;
 mod peers;
 mod run;
 mod services;
+mod sparing;
 mod stores;
 
 pub use error::NodeError;

@@ -19,7 +19,7 @@ pub use admits::{Denied, Reason, Verified, admits};
 pub use duration::BadDuration;
 pub use expiration::{Lifetime, effective_lifetime};
 pub use issue::{Clients, Credential, IssueError, issue};
-pub use jwt::{Acl, MAX_TOKEN_BYTES, Verifier};
+pub use jwt::{MAX_TOKEN_BYTES, Rights, TopicAcl, Verifier};
 pub use keys::{Jwk, JwkSet, SigningKey, generate_key, jwk_set, signing_key, thumbprint};
 pub use sealing::{KeyFileError, Sealer, Unsealable};
 pub use tokens::{NewApiToken, TokenDenied, check_api_token, new_api_token};

@@ -2,11 +2,13 @@
 
 pub mod core;
 mod mailbox;
+mod quota;
 mod seats;
 mod serve;
 pub mod transport;
 pub mod worker;
 
 pub use mailbox::{Answer, Asked, LocalBatch, Mail, Mailbox};
+pub use quota::SharedQuota;
 pub use seats::{Counted, Seat, Seats, Source, Tally};
 pub use worker::{Services, Worker, WorkerConfig, WorkerStats};

@@ -16,7 +16,7 @@ use rookery_cluster::handle::{ClaimRequest, ClusterEvent, Holder, Home, Leave, R
 use rookery_cluster::ids::{BrokerId, ClientId, Epoch, NodeId, NodeLife, Nonce, WorkerId};
 use tokio::task::LocalSet;
 
-use super::core::{AuthRequest, Batch, ConnKey, Core, Effect, Fetched, Input, Stats, View, origin};
+use super::core::{AuthRequest, Batch, ConnKey, Core, Effect, Fetched, Input, Quota, Stats, View, origin};
 use super::mailbox::{Answer, Asked, LocalBatch, Mail, Mailbox};
 use super::serve;
 
@@ -24,6 +24,8 @@ use super::serve;
 pub trait Services: Send + Sync + 'static {
     /// What the core sees of the world.
     fn view(&self) -> &dyn View;
+    /// Where the worker counts what a node has only so many of.
+    fn quota(&self) -> Box<dyn Quota>;
     /// Checks a token off this thread, then posts [`Mail::Authenticated`].
     fn authenticate(self: Arc<Self>, answer: Arc<Mailbox>, conn: ConnKey, request: AuthRequest);
     /// Asks for a claim.
@@ -332,7 +334,8 @@ impl Shared {
 const READ_BYTES: usize = 128 << 10;
 
 async fn run(config: WorkerConfig, stats: Arc<Mutex<(Stats, usize)>>) {
-    let core = Core::new(config.id, config.life, config.seed);
+    let mut core = Core::new(config.id, config.life, config.seed);
+    core.share_quota(config.services.quota());
     let shared = Rc::new(Shared {
         core: RefCell::new(core),
         buffer: RefCell::new(vec![0; READ_BYTES]),

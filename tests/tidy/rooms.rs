@@ -81,6 +81,7 @@ const PKI: &str = "cluster/src/pki";
 const PROTO: &str = "proto/src";
 const RNG: &str = "cluster/src/rng";
 const SESSIONS: &str = "cluster/src/sessions";
+const TOPICS: &str = "cluster/src/topics";
 const CODEC: &str = "src/mqtt/codec";
 
 const fn pure(path: &'static str, crates: &'static [&'static str], rooms: &'static [&'static str]) -> Room {
@@ -112,7 +113,7 @@ pub const ROOMS: &[Room] = &[
     ),
     driver(PKI, &["parking_lot", "rcgen", "ring", "rustls", "x509_parser"], &[CLOCK, IDS, RNG]),
     // cluster: the state machines and tables
-    pure("cluster/src/topics", &[], &[IDS, LIMITS]),
+    pure(TOPICS, &[], &[IDS, LIMITS]),
     pure("cluster/src/membership", &["foca", "postcard", "rand"], &[IDS, LIMITS]),
     pure(METADATA, &["imbl", "postcard"], &[CLOCK, CONSENSUS, IDS, LIMITS]),
     driver("cluster/src/metadata/handle", &["tokio"], &[CLOCK, CONSENSUS, IDS, LIMITS, METADATA, RNG]),
@@ -186,8 +187,8 @@ pub const ROOMS: &[Room] = &[
     pure("src/lib", &[], &[]),
     pure("src/mqtt", &[], &[]),
     pure(CODEC, &[], &[]),
-    pure("src/mqtt/session", &[], &[CLOCK, IDS, LIMITS, CODEC]),
-    pure("src/broker/core", &["slab"], &[CLOCK, HANDLE, IDS, LIMITS, "cluster/src/topics", CODEC, "src/mqtt/session"]),
+    pure("src/mqtt/session", &[], &[CLOCK, IDS, LIMITS, TOPICS, CODEC]),
+    pure("src/broker/core", &["slab"], &[CLOCK, HANDLE, IDS, LIMITS, TOPICS, CODEC, "src/mqtt/session"]),
     // the broker, drivers
     driver("src/config", &["clap", "toml", "tracing_subscriber"], &[LIMITS, METADATA]),
     driver(
@@ -203,7 +204,7 @@ pub const ROOMS: &[Room] = &[
     driver(
         "src/auth",
         &["base64", "ed25519_dalek", "jsonwebtoken", "parking_lot", "ring", "signature", "ulid"],
-        &[CLOCK, IDS, LIMITS, METADATA, PKI, RNG],
+        &[CLOCK, IDS, LIMITS, METADATA, PKI, RNG, TOPICS],
     ),
     driver(
         "src/client",

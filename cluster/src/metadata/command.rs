@@ -174,6 +174,13 @@ pub enum CommandBody {
         life: NodeLife,
         term: u64,
     },
+    /// As [`CommandBody::UpdateBroker`]; then, where the patch names a preset, all limits are that preset's, and then
+    /// each of `limits` is set by its name. What is not named stays, whatever was changed meanwhile.
+    ChangeBroker {
+        id: BrokerId,
+        patch: BrokerPatch,
+        limits: Vec<(String, u64)>,
+    },
 }
 
 impl CommandBody {

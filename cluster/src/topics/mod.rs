@@ -1,10 +1,14 @@
-//! Topic names and filters (MQTT 5.0 §4.7, §4.8.2): their grammar, and an index from filters to whoever holds
-//! them. PURE: text in, matches out; knows nothing of packets.
+//! Topic names and filters (MQTT 5.0 §4.7, §4.8.2): their grammar, who may use them, and an index from filters to
+//! whoever holds them. PURE: text in, matches out; knows nothing of packets.
 
+mod acl;
+mod cover;
 mod grammar;
 mod hash;
 mod index;
 
+pub use acl::{Acl, BadAcl, CLIENT_ID_VARIABLE, MAX_ACL_FILTERS};
+pub use cover::covers;
 pub use grammar::{
     MAX_FILTER_LEVELS, MAX_TOPIC_BYTES, ParsedFilter, TopicError, matches, validate_filter, validate_topic,
 };

@@ -10,8 +10,8 @@ use super::connect::{Fault, Taken, send};
 use super::park::Farewell;
 use super::room::{LocalMatch, Matches, Room};
 use super::{ConnKey, Core, DropReason, Dropped, Effect, get, origin};
-use crate::mqtt::codec::{Disconnect, Packet, PacketId, QoS, ReasonCode, Sender, Version, decode_publish};
-use crate::mqtt::session::{Delivery, Ending, Incoming, Mark, Message};
+use crate::mqtt::codec::{Disconnect, Forwardable, Packet, PacketId, QoS, ReasonCode, Sender, Version, decode_publish};
+use crate::mqtt::session::{Delivery, Ending, Incoming, Mark, Message, allow};
 
 /// A connection remembers no larger match than this: it keeps it alive, and there may be as many as connections.
 const RECENT_LOCALS: usize = 16;
@@ -28,6 +28,7 @@ impl Core {
         let Some(conn) = get(&mut self.conns, key) else { return Ok(Taken::Yes) };
         let Phase::Active(active) = &mut conn.phase else { return Ok(Taken::Yes) };
         let publish = decode_publish(active.session.version, Sender::Client, first_byte, body)?;
+        allow::publish(&publish, &active.admitted.settings)?;
         let aliased = match active.session.on_publish(&publish)? {
             Incoming::New(aliased) => aliased,
             Incoming::Again { answer } => {
@@ -36,6 +37,10 @@ impl Core {
             }
         };
         let topic = aliased.as_deref().unwrap_or(publish.topic);
+        if let Err(why) = active.may_publish(topic) {
+            self.refuse_publish(now, key, &publish, why)?;
+            return Ok(Taken::Yes);
+        }
         let matches = recent_matches(active, &mut self.rooms[active.room], topic);
         let room = active.room;
         // Nothing has changed by now that the packet's next coming would not change alike.
@@ -48,11 +53,21 @@ impl Core {
         if publish.qos != QoS::AtMostOnce && matches.remotes.iter().any(|&to| self.dests[usize::from(to)].stuck(now)) {
             return Err(Ending::with(ReasonCode::SERVER_BUSY, "a node that must get the message takes none").into());
         }
+        if let Err(why) = active.may_publish_now(now) {
+            self.refuse_publish(now, key, &publish, why)?;
+            return Ok(Taken::Yes);
+        }
+        let kept = (!active.admitted.settings.forward_user_properties)
+            .then(|| publish.properties.without_user_properties())
+            .flatten();
         self.stats.publishes_received += 1;
         self.stats.payload_bytes_received += publish.payload.len() as u64;
 
         let mut message = Message::new(topic, &publish);
         message.mark = self.next_mark(publish.qos);
+        if let Some(kept) = &kept {
+            message.properties = Forwardable::stored(kept);
+        }
         self.deliver(now, room, &matches.locals, Some(key), &mut message);
         let waiting = self.hand_on(now, key, room, &matches, &message);
         let Some(packet_id) = publish.packet_id else { return Ok(Taken::Yes) };

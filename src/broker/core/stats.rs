@@ -17,6 +17,8 @@ pub enum DropReason {
     DestinationExpired,
     /// Bytes from another node that do not decode.
     Corrupt,
+    /// Its client publishes more messages of QoS 0 per second than its broker allows.
+    PublishRate,
 }
 
 impl DropReason {
@@ -32,6 +34,7 @@ impl DropReason {
             Self::DestinationStuck => "destination_stuck",
             Self::DestinationExpired => "destination_expired",
             Self::Corrupt => "corrupt",
+            Self::PublishRate => "publish_rate",
         }
     }
 }
@@ -49,7 +52,9 @@ pub struct Stats {
     pub disconnects_sent: BTreeMap<u8, u64>,
     /// PUBLISH packets taken from clients.
     pub publishes_received: u64,
-    /// Their payload bytes.
+    /// PUBLISH packets refused by PUBACK or PUBREC, by reason code.
+    pub publishes_refused: BTreeMap<u8, u64>,
+    /// Payload bytes of those taken.
     pub payload_bytes_received: u64,
     /// PUBLISH packets written or queued for clients.
     pub publishes_delivered: u64,

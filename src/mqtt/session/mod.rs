@@ -14,6 +14,7 @@ mod message;
 mod outbound;
 mod park;
 mod publish;
+mod rate;
 mod reason;
 mod receipt;
 mod settings;
@@ -30,6 +31,7 @@ pub use message::{Mark, Message};
 pub use outbound::{Outbound, SHARE_FROM};
 pub use park::BadSession;
 pub use publish::Incoming;
+pub use rate::Rates;
 pub use reason::Ending;
 pub use settings::{Settings, UserNameRule, WillPolicy};
 
