@@ -9,7 +9,7 @@ use rookery_cluster::metadata::{MAX_JTI_BYTES, Name, Preset};
 
 use super::ApiError;
 use super::limits::Limits;
-use crate::auth::{Clients, Lifetime, Rights, TopicAcl};
+use crate::auth::{Clients, Lifetime, Order, Rights, TopicAcl};
 
 /// Longest lifetime, seconds: 100 years, as everywhere.
 const MAX_LIFETIME_S: i64 = 100 * 365 * 24 * 3600;
@@ -65,9 +65,7 @@ pub enum Action {
     },
     Issue {
         broker: BrokerRef,
-        clients: Clients,
-        acl: TopicAcl,
-        expiration: Option<Lifetime>,
+        order: Order,
     },
     Revoke {
         broker: BrokerRef,

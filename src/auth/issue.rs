@@ -26,6 +26,17 @@ pub enum Clients {
     Named(Vec<String>),
 }
 
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// For whom.
+    pub clients: Clients,
+    /// What topics the credentials are to be good for.
+    pub acl: TopicAcl,
+    /// For how long, if not as the broker says.
+    pub lifetime: Option<Lifetime>,
+}
+
 /// A credential as it is handed out; the service keeps nothing of it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credential {
@@ -79,20 +90,18 @@ pub fn issue(
     state: &State,
     sealer: &Sealer,
     broker: BrokerId,
-    clients: Clients,
-    acl: &TopicAcl,
-    lifetime: Option<Lifetime>,
+    order: Order,
     now: UnixMillis,
     rng: &dyn Rng,
 ) -> Result<Vec<Credential>, IssueError> {
     let broker = state.broker(broker).ok_or(IssueError::NoBroker)?;
-    let client_ids = client_ids(broker, clients, now, rng)?;
+    let client_ids = client_ids(broker, order.clients, now, rng)?;
     let key = broker.active_key().ok_or(IssueError::Sealed)?;
     let key = signing_key(sealer, key).map_err(|_| IssueError::Sealed)?;
-    let lifetime = effective_lifetime(broker.settings.expiration, lifetime);
+    let lifetime = effective_lifetime(broker.settings.expiration, order.lifetime);
     let exp = lifetime.map(|seconds| now.seconds().saturating_add(seconds));
     provider::install();
-    client_ids.into_iter().map(|client_id| credential(&key, client_id, acl, exp, now, rng)).collect()
+    client_ids.into_iter().map(|client_id| credential(&key, client_id, &order.acl, exp, now, rng)).collect()
 }
 
 fn credential(

@@ -18,7 +18,7 @@ mod tokens;
 pub use admits::{Denied, Reason, Verified, admits};
 pub use duration::BadDuration;
 pub use expiration::{Lifetime, effective_lifetime};
-pub use issue::{Clients, Credential, IssueError, issue};
+pub use issue::{Clients, Credential, IssueError, Order, issue};
 pub use jwt::{MAX_TOKEN_BYTES, Rights, TopicAcl, Verifier};
 pub use keys::{Jwk, JwkSet, SigningKey, generate_key, jwk_set, signing_key, thumbprint};
 pub use sealing::{KeyFileError, Sealer, Unsealable};

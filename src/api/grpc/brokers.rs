@@ -15,6 +15,7 @@ use crate::api::error::ApiError;
 use crate::api::limits::{limits, preset};
 use crate::api::reply::{BrokerView, Reply};
 use crate::api::time::rfc3339;
+use crate::auth::Order;
 
 #[async_trait]
 impl Brokers for Door {
@@ -121,9 +122,11 @@ impl Brokers for Door {
 fn issue_action(r: IssueRequest) -> Result<Action, ApiError> {
     Ok(Action::Issue {
         broker: BrokerRef::parse(&r.namespace, &r.broker)?,
-        acl: topic_acl(r.topic_acl, r.publish, r.subscribe)?,
-        clients: clients(r.number, r.client_ids)?,
-        expiration: lifetime(r.expiration)?,
+        order: Order {
+            clients: clients(r.number, r.client_ids)?,
+            acl: topic_acl(r.topic_acl, r.publish, r.subscribe)?,
+            lifetime: lifetime(r.expiration)?,
+        },
     })
 }
 

@@ -10,7 +10,7 @@ use crate::api::action::{Action, BrokerRef, Target};
 use crate::api::error::ApiError;
 use crate::api::limits::{Limits, texts};
 use crate::api::reply::{BrokerView, Reply, RevocationView};
-use crate::auth::{Clients, Lifetime, TopicAcl, generate_key, issue, jwk_set};
+use crate::auth::{Lifetime, Order, generate_key, issue, jwk_set};
 
 impl Service {
     pub(super) async fn brokers(&self, caller: Caller, action: Action) -> Result<Reply, ApiError> {
@@ -38,9 +38,7 @@ impl Service {
                 self.write(caller, |state| Ok(CommandBody::Unrevoke { broker: id(state)?, jtis })).await?;
                 Ok(Reply::Done)
             }
-            Action::Issue { broker, clients, acl, expiration } => {
-                self.issue(caller, &broker, clients, &acl, expiration).await
-            }
+            Action::Issue { broker, order } => self.issue(caller, &broker, order).await,
             reading => self.read_brokers(caller, reading).await,
         }
     }
@@ -87,18 +85,11 @@ impl Service {
         Ok(Reply::Broker(self.view(self.see(index).await?.as_ref(), id)?))
     }
 
-    async fn issue(
-        &self,
-        caller: Caller,
-        broker: &BrokerRef,
-        clients: Clients,
-        acl: &TopicAcl,
-        expiration: Option<Lifetime>,
-    ) -> Result<Reply, ApiError> {
+    async fn issue(&self, caller: Caller, broker: &BrokerRef, order: Order) -> Result<Reply, ApiError> {
         let state = self.read().await?;
         let id = caller.broker(&state, broker)?.1.id;
         let now = self.0.clock.wall();
-        Ok(Reply::Issued(issue(&state, &self.0.sealer, id, clients, acl, expiration, now, self.0.rng.as_ref())?))
+        Ok(Reply::Issued(issue(&state, &self.0.sealer, id, order, now, self.0.rng.as_ref())?))
     }
 
     async fn update_broker(

@@ -89,7 +89,8 @@ impl World {
         acl: &TopicAcl,
         lifetime: Option<Lifetime>,
     ) -> Result<Vec<Credential>, IssueError> {
-        issue(&self.state, &self.sealer, broker, clients, acl, lifetime, NOW, &self.rng)
+        let order = Order { clients, acl: acl.clone(), lifetime };
+        issue(&self.state, &self.sealer, broker, order, NOW, &self.rng)
     }
 
     fn one(&self, broker: BrokerId, lifetime: Option<Lifetime>) -> Credential {

@@ -96,8 +96,8 @@ fn a_hundred_at_a_time() {
     let credentials = world.issue(A, Clients::Generate(100), None).unwrap();
     let jtis: std::collections::BTreeSet<_> = credentials.iter().flat_map(|c| [&c.jti, &c.client_id]).collect();
     assert_eq!(jtis.len(), 200);
-    let (other_node, acl) = (Sealer::new([1; 32], &[]), TopicAcl::all());
-    let other_node = issue(&world.state, &other_node, A, Clients::Generate(1), &acl, None, NOW, &world.rng);
+    let order = Order { clients: Clients::Generate(1), acl: TopicAcl::all(), lifetime: None };
+    let other_node = issue(&world.state, &Sealer::new([1; 32], &[]), A, order, NOW, &world.rng);
     assert_eq!(other_node, Err(IssueError::Sealed));
 }
 

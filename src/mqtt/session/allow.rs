@@ -19,8 +19,6 @@ pub mod built {
     pub const SHARED: bool = false;
     /// Wills.
     pub const WILLS: bool = true;
-    /// Longest time that a session outlives its connection, seconds.
-    pub const SESSION_EXPIRY: u32 = u32::MAX;
 }
 
 impl Settings {
@@ -41,7 +39,7 @@ impl Settings {
 
     /// The Session Expiry Interval that holds for a client that asks for `wanted`, seconds.
     pub fn session_expiry(&self, wanted: u32) -> u32 {
-        wanted.min(self.max_session_expiry).min(built::SESSION_EXPIRY)
+        wanted.min(self.max_session_expiry)
     }
 }
 
