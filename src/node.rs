@@ -22,10 +22,12 @@ mod error;
 mod follow;
 pub mod found;
 mod health;
+mod limits;
 mod peers;
 mod removal;
 mod run;
 mod services;
+mod sparing;
 mod stores;
 
 pub use error::{GONE, NodeError};

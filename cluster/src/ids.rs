@@ -131,6 +131,13 @@ impl Sequence {
     }
 }
 
+/// Whether a client ID has the form of those that the service makes: a ULID, 26 characters of Crockford's base 32, the
+/// first of them 0 to 7.
+pub fn is_generated_client_id(id: &str) -> bool {
+    let base32 = |byte: u8| matches!(byte, b'0'..=b'9' | b'A'..=b'Z') && !b"ILOU".contains(&byte);
+    id.len() == 26 && id.as_bytes()[0] <= b'7' && id.bytes().all(base32)
+}
+
 /// One life of one node: what a lease, a claim or a stream belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NodeLife {

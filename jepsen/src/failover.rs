@@ -122,6 +122,7 @@ impl Writer {
                 description: Some(request_id.clone()),
                 expiration: None,
                 request_id: request_id.clone(),
+                ..Default::default()
             });
             let Ok(bearer) = self.bearer.parse() else { return false };
             request.metadata_mut().insert("authorization", bearer);

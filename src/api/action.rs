@@ -5,10 +5,11 @@ use std::str::FromStr;
 
 use rookery_cluster::ids::{AccountId, BrokerId, NamespaceId, RequestId, TokenId};
 use rookery_cluster::limits::MAX_CREDENTIALS_PER_CALL;
-use rookery_cluster::metadata::{MAX_JTI_BYTES, Name};
+use rookery_cluster::metadata::{MAX_JTI_BYTES, Name, Preset};
 
 use super::ApiError;
-use crate::auth::{Clients, Lifetime};
+use super::limits::Limits;
+use crate::auth::{Clients, Lifetime, Order, Rights, TopicAcl};
 
 /// Longest lifetime, seconds: 100 years, as everywhere.
 const MAX_LIFETIME_S: i64 = 100 * 365 * 24 * 3600;
@@ -23,27 +24,81 @@ const MAX_JOIN_USES: u32 = 1000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "named after the calls of the API, whose .proto file says what they mean")]
 pub enum Action {
-    CreateNamespace { name: Name, description: String, account: Option<AccountId> },
-    ListNamespaces { account: Option<AccountId> },
-    DescribeNamespace { namespace: Target<NamespaceId> },
-    DeleteNamespace { namespace: Target<NamespaceId> },
-    CreateBroker { namespace: Target<NamespaceId>, name: Name, description: String, expiration: Option<Lifetime> },
-    UpdateBroker { broker: BrokerRef, description: Option<String>, expiration: Option<Lifetime> },
-    ListBrokers { namespace: Target<NamespaceId> },
-    DescribeBroker { broker: BrokerRef },
-    DeleteBroker { broker: BrokerRef },
-    Issue { broker: BrokerRef, clients: Clients, expiration: Option<Lifetime> },
-    Revoke { broker: BrokerRef, jtis: Vec<String> },
-    Unrevoke { broker: BrokerRef, jtis: Vec<String> },
-    ShowRevocations { broker: BrokerRef },
-    PublicKeys { broker: BrokerRef },
-    CreateToken { name: String, expiration: Option<Lifetime>, account: Option<AccountId> },
+    CreateNamespace {
+        name: Name,
+        description: String,
+        account: Option<AccountId>,
+        preset: Preset,
+    },
+    ListNamespaces {
+        account: Option<AccountId>,
+    },
+    DescribeNamespace {
+        namespace: Target<NamespaceId>,
+    },
+    DeleteNamespace {
+        namespace: Target<NamespaceId>,
+    },
+    CreateBroker {
+        namespace: Target<NamespaceId>,
+        name: Name,
+        description: String,
+        expiration: Option<Lifetime>,
+        preset: Preset,
+        limits: Limits,
+    },
+    UpdateBroker {
+        broker: BrokerRef,
+        description: Option<String>,
+        expiration: Option<Lifetime>,
+        preset: Option<Preset>,
+        limits: Limits,
+    },
+    ListBrokers {
+        namespace: Target<NamespaceId>,
+    },
+    DescribeBroker {
+        broker: BrokerRef,
+    },
+    DeleteBroker {
+        broker: BrokerRef,
+    },
+    Issue {
+        broker: BrokerRef,
+        order: Order,
+    },
+    Revoke {
+        broker: BrokerRef,
+        jtis: Vec<String>,
+    },
+    Unrevoke {
+        broker: BrokerRef,
+        jtis: Vec<String>,
+    },
+    ShowRevocations {
+        broker: BrokerRef,
+    },
+    PublicKeys {
+        broker: BrokerRef,
+    },
+    CreateToken {
+        name: String,
+        expiration: Option<Lifetime>,
+        account: Option<AccountId>,
+    },
     ListTokens,
-    RevokeToken { token: Target<TokenId> },
+    RevokeToken {
+        token: Target<TokenId>,
+    },
     Status,
     Members,
-    CreateJoinToken { seconds: u64, uses: u32 },
-    RemoveNode { node: String },
+    CreateJoinToken {
+        seconds: u64,
+        uses: u32,
+    },
+    RemoveNode {
+        node: String,
+    },
 }
 
 impl Action {
@@ -172,11 +227,15 @@ pub(super) fn clients(number: u32, client_ids: Vec<String>) -> Result<Clients, A
     Ok(if named > 0 { Clients::Named(client_ids) } else { Clients::Generate(count) })
 }
 
-/// The one topic ACL that there is.
-pub(super) fn topic_acl(text: &str) -> Result<(), ApiError> {
-    match text {
-        "" | "#" => Ok(()),
-        other => Err(ApiError::invalid(format!("topic_acl {other:?} is not supported, only \"#\" is"))),
+/// What topics credentials are to be good for: one filter for both rights, or filters for each.
+pub(super) fn topic_acl(both: String, publish: Vec<String>, subscribe: Vec<String>) -> Result<TopicAcl, ApiError> {
+    match (both.is_empty(), publish.is_empty() && subscribe.is_empty()) {
+        (true, true) => Ok(TopicAcl::all()),
+        (false, true) => Ok(TopicAcl::Both(both)),
+        (true, false) => Ok(TopicAcl::Apart(Rights { publish, subscribe })),
+        (false, false) => {
+            Err(ApiError::invalid("topic_acl is for both rights: leave it out, or publish and subscribe"))
+        }
     }
 }
 

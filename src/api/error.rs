@@ -86,7 +86,11 @@ impl From<IssueError> for ApiError {
     fn from(error: IssueError) -> Self {
         let kind = match &error {
             IssueError::NoBroker => ApiErrorKind::NotFound,
-            IssueError::Count | IssueError::ClientId(..) | IssueError::Twice(_) => ApiErrorKind::Invalid,
+            IssueError::Count
+            | IssueError::ClientId(..)
+            | IssueError::Twice(_)
+            | IssueError::Acl(_)
+            | IssueError::TooLong(_) => ApiErrorKind::Invalid,
             IssueError::Sealed | IssueError::Signing(_) => ApiErrorKind::Internal,
         };
         Self::new(kind, error.to_string())

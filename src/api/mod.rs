@@ -5,6 +5,7 @@
 mod action;
 mod error;
 mod grpc;
+mod limits;
 mod reply;
 mod serve;
 mod service;

@@ -1,5 +1,7 @@
 //! What actions answer with: plain values, the same for every door.
 
+use std::collections::BTreeMap;
+
 use rookery_cluster::clock::UnixMillis;
 use rookery_cluster::consensus::GroupStatus;
 use rookery_cluster::ids::{AccountId, BrokerId, GroupId, Incarnation, NamespaceId, NodeId, TokenId};
@@ -56,6 +58,10 @@ pub struct BrokerView {
     pub expiration: Option<u64>,
     /// Where clients connect.
     pub endpoint: String,
+    /// Name of the preset.
+    pub preset: &'static str,
+    /// By name, as text.
+    pub limits: BTreeMap<&'static str, String>,
 }
 
 /// A revoked credential.

@@ -247,7 +247,7 @@ async fn namespaces_and_brokers_live_and_die() {
         broker: broker.id.clone(),
         description: Some("greets".into()),
         expiration: Some(-1),
-        request_id: String::new(),
+        ..<_>::default()
     };
     let updated = world.brokers().update(world.ask(update)).await.unwrap().into_inner();
     assert_eq!((updated.description.as_str(), updated.expiration), ("greets", None));
@@ -257,6 +257,66 @@ async fn namespaces_and_brokers_live_and_die() {
     world.namespaces().delete(world.ask(named("demo"))).await.unwrap();
     let list = world.namespaces().list(world.ask(<_>::default())).await.unwrap().into_inner();
     assert_eq!(list.namespaces, []);
+}
+
+#[tokio::test]
+async fn limits_are_set_by_preset_and_alone() {
+    let world = World::with_broker().await;
+    let limits = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let (namespace, broker) = ("demo".to_owned(), "hello".to_owned());
+    let update = |preset: &str, pairs| {
+        let (namespace, broker) = (namespace.clone(), broker.clone());
+        admin::UpdateBrokerRequest { namespace, broker, preset: preset.into(), limits: limits(pairs), ..<_>::default() }
+    };
+    let beta = world.brokers().update(world.ask(update("beta", &[("max_qos", "1")]))).await.unwrap().into_inner();
+    assert_eq!((beta.preset.as_str(), beta.limits["max_qos"].as_str()), ("beta", "1"));
+    assert_eq!((beta.limits["retain"].as_str(), beta.limits["packet_bytes"].as_str()), ("off", "64000"));
+    assert_eq!(world.others.waited.load(Ordering::Relaxed), 1, "in force everywhere before the answer (P2)");
+    let alone = world.brokers().update(world.ask(update("", &[("retain", "on")]))).await.unwrap().into_inner();
+    assert_eq!((alone.preset.as_str(), alone.limits["retain"].as_str()), ("beta", "on"));
+    assert_eq!(alone.limits["max_qos"], "1", "what is not named stays");
+    for bad in [update("gamma", &[]), update("", &[("no_such", "1")]), update("", &[("max_qos", "3")])] {
+        assert_eq!(world.brokers().update(world.ask(bad)).await.unwrap_err().code(), Code::InvalidArgument);
+    }
+    let (name, preset) = ("other".to_owned(), "beta".to_owned());
+    let create =
+        admin::CreateBrokerRequest { namespace, name, preset, limits: limits(&[("wills", "on")]), ..<_>::default() };
+    let made = world.brokers().create(world.ask(create)).await.unwrap().into_inner();
+    assert_eq!(
+        (made.preset.as_str(), made.limits["wills"].as_str(), made.limits["wildcards"].as_str()),
+        ("beta", "on", "off")
+    );
+}
+
+#[tokio::test]
+async fn a_namespace_of_the_beta_holds_three_brokers() {
+    let world = World::new().await;
+    let (name, preset) = ("demo".to_owned(), "beta".to_owned());
+    let create = admin::CreateNamespaceRequest { name, preset, ..<_>::default() };
+    world.namespaces().create(world.ask(create)).await.unwrap();
+    for n in 1..=4 {
+        let (namespace, name) = ("demo".to_owned(), format!("b{n}"));
+        let create = admin::CreateBrokerRequest { namespace, name, ..<_>::default() };
+        let code = world.brokers().create(world.ask(create)).await.map_err(|status| status.code());
+        assert_eq!(code.err(), (n == 4).then_some(Code::ResourceExhausted));
+    }
+}
+
+#[tokio::test]
+async fn credentials_are_limited_to_topics() {
+    let world = World::with_broker().await;
+    let issue = |both: &str, publish: &[&str], client: &str| {
+        let (namespace, broker, client_ids) = ("demo".into(), "hello".into(), vec![client.to_owned()]);
+        let publish = publish.iter().map(|filter| (*filter).to_owned()).collect();
+        admin::IssueRequest { namespace, broker, client_ids, topic_acl: both.into(), publish, ..<_>::default() }
+    };
+    let issued = world.brokers().issue(world.ask(issue("", &["up/${clientid}"], "c"))).await.unwrap().into_inner();
+    let now = rookery_cluster::clock::Clock::wall(&SystemClock);
+    let verified = Verifier::new().verify(&world.metadata.view(), None, &issued.credentials[0].token, now).unwrap();
+    assert!(verified.acl.may_publish("up/c") && !verified.acl.may_publish("up/d"));
+    for bad in [issue("a#", &[], "c"), issue("#", &["a"], "c"), issue("", &["up/${clientid}"], "a/b")] {
+        assert_eq!(world.brokers().issue(world.ask(bad)).await.unwrap_err().code(), Code::InvalidArgument);
+    }
 }
 
 #[tokio::test]
@@ -281,7 +341,7 @@ async fn credentials_are_issued_in_order_and_revoked_everywhere() {
         number,
         client_ids: ids.iter().map(|id| (*id).to_owned()).collect(),
         expiration,
-        topic_acl: String::new(),
+        ..<_>::default()
     };
     let named = world.brokers().issue(world.ask(issue(0, &["z", "a"], Some(-1)))).await.unwrap().into_inner();
     let ids: Vec<_> = named.credentials.iter().map(|c| (c.client_id.as_str(), c.expires_on.is_some())).collect();

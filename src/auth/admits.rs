@@ -5,8 +5,7 @@ use std::sync::Arc;
 use rookery_cluster::clock::UnixMillis;
 use rookery_cluster::ids::{BrokerId, ClientId};
 use rookery_cluster::metadata::{Kid, State};
-
-use super::jwt::Acl;
+use rookery_cluster::topics::Acl;
 
 /// Who a client is, by a genuine token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +21,7 @@ pub struct Verified {
     /// From when on it is not valid; `None`: never.
     pub expires: Option<UnixMillis>,
     /// What topics it allows.
-    pub acl: Acl,
+    pub acl: Arc<Acl>,
 }
 
 impl Verified {
@@ -60,6 +59,9 @@ pub enum Denied {
     /// A claim is missing or makes no sense.
     #[error("token with unusable claims: {0}")]
     BadClaims(String),
+    /// The CONNECT has another client ID than the token.
+    #[error("the client id is not the token's subject")]
+    OtherClient,
     /// Its time is over.
     #[error("token expired")]
     Expired,
@@ -79,6 +81,8 @@ pub enum Denied {
 pub enum Reason {
     /// 0x86; 3.1.1: 4. The credential is not one of this broker's.
     BadUserNameOrPassword,
+    /// 0x85; 3.1.1: 2. The credential is good, but for another client ID.
+    ClientIdInvalid,
     /// 0x87; 3.1.1: 5. It is, but is not admitted (any longer).
     NotAuthorized,
 }
@@ -95,6 +99,7 @@ impl Denied {
             Denied::Expired | Denied::NotYetValid | Denied::Revoked | Denied::NoBroker | Denied::OtherBroker => {
                 Reason::NotAuthorized
             }
+            Denied::OtherClient => Reason::ClientIdInvalid,
             Denied::Missing
             | Denied::TooLong(_)
             | Denied::Malformed(_)

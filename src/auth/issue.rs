@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 
 use jsonwebtoken::{Algorithm, Header};
 use rookery_cluster::clock::UnixMillis;
-use rookery_cluster::ids::BrokerId;
+use rookery_cluster::ids::{BrokerId, is_generated_client_id};
 use rookery_cluster::limits::MAX_CREDENTIALS_PER_CALL;
 use rookery_cluster::metadata::{Broker, State};
 use rookery_cluster::rng::Rng;
+use rookery_cluster::topics::BadAcl;
 use ulid::Ulid;
 
 use super::expiration::{Lifetime, effective_lifetime};
-use super::jwt::{Claims, MAX_TOKEN_BYTES};
+use super::jwt::{Claims, MAX_TOKEN_BYTES, TopicAcl};
 use super::keys::{SigningKey, signing_key};
 use super::provider;
 use super::sealing::Sealer;
@@ -23,6 +24,17 @@ pub enum Clients {
     Generate(usize),
     /// These client IDs.
     Named(Vec<String>),
+}
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// For whom.
+    pub clients: Clients,
+    /// What topics the credentials are to be good for.
+    pub acl: TopicAcl,
+    /// For how long, if not as the broker says.
+    pub lifetime: Option<Lifetime>,
 }
 
 /// A credential as it is handed out; the service keeps nothing of it.
@@ -59,6 +71,12 @@ pub enum IssueError {
     /// The caller's fault.
     #[error("client id {0:?} is named twice")]
     Twice(String),
+    /// The caller's fault.
+    #[error(transparent)]
+    Acl(#[from] BadAcl),
+    /// The caller's fault.
+    #[error("the token would have {0} bytes; a password has at most {MAX_TOKEN_BYTES}: name fewer filters")]
+    TooLong(usize),
     /// This node's fault: it does not have the cluster's key encryption key.
     #[error("the broker's signing key cannot be unsealed on this node")]
     Sealed,
@@ -72,24 +90,24 @@ pub fn issue(
     state: &State,
     sealer: &Sealer,
     broker: BrokerId,
-    clients: Clients,
-    lifetime: Option<Lifetime>,
+    order: Order,
     now: UnixMillis,
     rng: &dyn Rng,
 ) -> Result<Vec<Credential>, IssueError> {
     let broker = state.broker(broker).ok_or(IssueError::NoBroker)?;
-    let client_ids = client_ids(broker, clients, now, rng)?;
+    let client_ids = client_ids(broker, order.clients, now, rng)?;
     let key = broker.active_key().ok_or(IssueError::Sealed)?;
     let key = signing_key(sealer, key).map_err(|_| IssueError::Sealed)?;
-    let lifetime = effective_lifetime(broker.settings.expiration, lifetime);
+    let lifetime = effective_lifetime(broker.settings.expiration, order.lifetime);
     let exp = lifetime.map(|seconds| now.seconds().saturating_add(seconds));
     provider::install();
-    client_ids.into_iter().map(|client_id| credential(&key, client_id, exp, now, rng)).collect()
+    client_ids.into_iter().map(|client_id| credential(&key, client_id, &order.acl, exp, now, rng)).collect()
 }
 
 fn credential(
     key: &SigningKey,
     client_id: String,
+    acl: &TopicAcl,
     exp: Option<u64>,
     now: UnixMillis,
     rng: &dyn Rng,
@@ -97,13 +115,14 @@ fn credential(
     let jti = new_ulid(now, rng);
     // Seed order, and no `typ`: byte for byte the header that the service's own samples have.
     let header = Header { typ: None, kid: Some(key.kid.as_str().to_owned()), ..Header::new(Algorithm::EdDSA) };
-    let (sub, topic_acl) = (client_id.clone(), "#".to_owned());
+    acl.resolve(&client_id)?;
+    let (sub, topic_acl) = (client_id.clone(), acl.clone());
     let claims = Claims { iat: now.seconds(), exp, nbf: None, sub, jti: jti.clone(), topic_acl };
     let encoding_key = key.encoding_key().ok_or_else(|| IssueError::Signing("no PKCS#8 form".into()))?;
     let token = jsonwebtoken::encode(&header, &claims, &encoding_key);
     let token = token.map_err(|error| IssueError::Signing(error.to_string()))?;
     if token.len() > MAX_TOKEN_BYTES {
-        return Err(IssueError::Signing("the token would be too long to be a password".into()));
+        return Err(IssueError::TooLong(token.len()));
     }
     Ok(Credential { client_id, jti, expires: exp.map(|s| UnixMillis(s.saturating_mul(1000))), token })
 }
@@ -118,7 +137,8 @@ fn client_ids(broker: &Broker, clients: Clients, now: UnixMillis, rng: &dyn Rng)
             let most = broker.settings.limits.client_id_bytes;
             let mut seen = BTreeSet::new();
             for name in &names {
-                if name.is_empty() || name.len() > usize::from(most) || name.chars().any(char::is_control) {
+                let too_long = name.len() > usize::from(most) && !is_generated_client_id(name);
+                if name.is_empty() || too_long || name.chars().any(char::is_control) {
                     return Err(IssueError::ClientId(name.clone(), most));
                 }
                 if !seen.insert(name.as_str()) {

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use rookery_cluster::clock::UnixMillis;
 use rookery_cluster::ids::BrokerId;
 use rookery_cluster::metadata::{Kid, MAX_CLIENT_ID_BYTES, MAX_JTI_BYTES, State};
+use rookery_cluster::topics::{Acl, BadAcl};
 use serde::{Deserialize, Serialize};
 
 use super::admits::{Denied, Verified};
@@ -16,14 +17,48 @@ use super::provider;
 
 /// Longest token, bytes (the "Limits" page's bound on passwords). Checked before anything is decoded.
 pub const MAX_TOKEN_BYTES: usize = 4096;
-/// The only topic ACL there is.
-const ALL_TOPICS: &str = "#";
 
-/// What topics a token allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Acl {
-    /// `#`: publish and subscribe to all.
-    AllTopics,
+/// The claim `topicAcl`: filters in which `${clientid}` stands for the token's subject.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum TopicAcl {
+    /// One filter for both rights; `#` allows all topics that do not begin with `$`.
+    Both(String),
+    /// Filters for each right; a right without filters is not given.
+    Apart(Rights),
+}
+
+/// Filters by right.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rights {
+    /// What may be published to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub publish: Vec<String>,
+    /// What may be subscribed to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subscribe: Vec<String>,
+}
+
+impl TopicAcl {
+    /// Both rights on all topics that do not begin with `$`.
+    pub fn all() -> Self {
+        Self::Both("#".to_owned())
+    }
+
+    /// What it allows `client`.
+    ///
+    /// # Errors
+    /// It has what is no filter, or what does not go with the client ID.
+    pub fn resolve(&self, client: &str) -> Result<Acl, BadAcl> {
+        match self {
+            Self::Both(filter) => {
+                let filters = std::slice::from_ref(filter);
+                Acl::new(filters, filters, client)
+            }
+            Self::Apart(Rights { publish, subscribe }) => Acl::new(publish, subscribe, client),
+        }
+    }
 }
 
 /// The claims of a token, in the order in which they are written.
@@ -43,7 +78,7 @@ pub(super) struct Claims {
     pub(super) jti: String,
     /// What topics it allows.
     #[serde(rename = "topicAcl")]
-    pub(super) topic_acl: String,
+    pub(super) topic_acl: TopicAcl,
 }
 
 /// Checks clients' tokens. Cheap to clone; clones share the memory of tokens whose signature was found genuine, so
@@ -125,12 +160,10 @@ fn genuine(broker: BrokerId, kid: Kid, claims: Claims) -> Result<Genuine, Denied
     if claims.jti.is_empty() || claims.jti.len() > MAX_JTI_BYTES {
         return bad("jti is empty or too long");
     }
-    if claims.topic_acl != ALL_TOPICS {
-        return bad("topicAcl is not #");
-    }
+    let acl = claims.topic_acl.resolve(&claims.sub).map_err(|why| Denied::BadClaims(format!("topicAcl: {why}")))?;
     let millis = |seconds: u64| UnixMillis(seconds.saturating_mul(1000));
     let (client_id, jti, expires) = (claims.sub.into(), claims.jti.into(), claims.exp.map(millis));
-    let verified = Verified { broker, client_id, jti, kid, expires, acl: Acl::AllTopics };
+    let verified = Verified { broker, client_id, jti, kid, expires, acl: Arc::new(acl) };
     Ok(Genuine { verified, not_before: claims.nbf.map(millis) })
 }
 

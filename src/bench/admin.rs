@@ -126,6 +126,7 @@ impl Job {
             description: Some(format!("bench {:08x}", id as u32)),
             expiration: None,
             request_id: format!("{id:032x}"),
+            ..Default::default()
         });
         request.metadata_mut().insert("authorization", self.bearer.clone());
         request

@@ -3,6 +3,7 @@
 mod accountant;
 pub mod core;
 mod mailbox;
+mod quota;
 mod seats;
 mod serve;
 pub mod transport;
@@ -10,5 +11,6 @@ pub mod worker;
 
 pub use accountant::Accountant;
 pub use mailbox::{Answer, Asked, LocalBatch, Mail, Mailbox};
+pub use quota::SharedQuota;
 pub use seats::{Counted, Seat, Seats, Source, Tally};
 pub use worker::{Services, Worker, WorkerConfig, WorkerStats};

@@ -17,7 +17,7 @@ use rookery_cluster::ids::{BrokerId, ClientId, Epoch, NodeId, NodeLife, Nonce, W
 use tokio::task::LocalSet;
 
 use super::Accountant;
-use super::core::{AuthRequest, Batch, ConnKey, Core, Effect, Fetched, Input, Stats, Usage, Via, View, origin};
+use super::core::{AuthRequest, Batch, ConnKey, Core, Effect, Fetched, Input, Quota, Stats, Usage, Via, View, origin};
 use super::mailbox::{Answer, Asked, LocalBatch, Mail, Mailbox};
 use super::serve;
 
@@ -25,6 +25,8 @@ use super::serve;
 pub trait Services: Send + Sync + 'static {
     /// What the core sees of the world.
     fn view(&self) -> &dyn View;
+    /// Where the worker counts what a node has only so many of.
+    fn quota(&self) -> Box<dyn Quota>;
     /// Checks a token off this thread, then posts [`Mail::Authenticated`].
     fn authenticate(self: Arc<Self>, answer: Arc<Mailbox>, conn: ConnKey, request: AuthRequest);
     /// Asks for a claim.
@@ -350,7 +352,8 @@ impl Shared {
 const READ_BYTES: usize = 128 << 10;
 
 async fn run(config: WorkerConfig, stats: Arc<Mutex<(Stats, usize)>>) {
-    let core = Core::new(config.id, config.life, config.seed);
+    let mut core = Core::new(config.id, config.life, config.seed);
+    core.share_quota(config.services.quota());
     let shared = Rc::new(Shared {
         core: RefCell::new(core),
         buffer: RefCell::new(vec![0; READ_BYTES]),

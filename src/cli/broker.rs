@@ -1,5 +1,7 @@
 //! `rookery broker`.
 
+use std::collections::BTreeMap;
+
 use clap::{Args, Subcommand};
 use rookery_proto::admin::brokers_client::BrokersClient;
 use rookery_proto::admin::{
@@ -14,8 +16,18 @@ use super::output::{self, Output};
 use crate::auth::Lifetime;
 
 /// What people are shown of one, in this order.
-const FIELDS: &[&str] =
-    &["id", "name", "namespace", "description", "auth_type", "expiration", "endpoint", "created_on", "modified_on"];
+const FIELDS: &[&str] = &[
+    "id",
+    "name",
+    "namespace",
+    "description",
+    "auth_type",
+    "expiration",
+    "preset",
+    "endpoint",
+    "created_on",
+    "modified_on",
+];
 
 /// A broker and where it is.
 #[derive(Clone, Debug, Args)]
@@ -39,6 +51,12 @@ pub(super) enum BrokerCommand {
         /// Longest life of its credentials: 90s, 15m, 48h, 30d, 1w, or -1 for no end.
         #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
         expiration: Option<Lifetime>,
+        /// What its clients may do: everything, or what Cloudflare's beta allowed.
+        #[arg(long, default_value = "standard", value_parser = ["standard", "beta"])]
+        preset: String,
+        /// A limit that is to be another than the preset's, `describe --output json` names them all; may be repeated.
+        #[arg(long, value_name = "LIMIT=VALUE", value_parser = limit)]
+        set: Vec<(String, String)>,
     },
     /// Change a broker; what is not named stays.
     Update {
@@ -50,6 +68,12 @@ pub(super) enum BrokerCommand {
         /// Longest life of credentials issued from now on: 90s, 15m, 48h, 30d, 1w, or -1 for no end.
         #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
         expiration: Option<Lifetime>,
+        /// All its limits become this preset's.
+        #[arg(long, value_parser = ["standard", "beta"])]
+        preset: Option<String>,
+        /// A limit to change; may be repeated.
+        #[arg(long, value_name = "LIMIT=VALUE", value_parser = limit)]
+        set: Vec<(String, String)>,
     },
     /// List the brokers of a namespace.
     List {
@@ -81,6 +105,13 @@ pub(super) enum BrokerCommand {
         /// end, whatever the broker's.
         #[arg(long, visible_alias = "exp", value_name = "DURATION", allow_hyphen_values = true)]
         expiration: Option<Lifetime>,
+        /// A topic filter to allow publishing to; may be repeated. With this or --subscribe, nothing else is allowed;
+        /// without, everything. `${clientid}` stands for the client ID.
+        #[arg(long, value_name = "FILTER")]
+        publish: Vec<String>,
+        /// A topic filter to allow subscribing to; may be repeated.
+        #[arg(long, value_name = "FILTER")]
+        subscribe: Vec<String>,
         /// The kind of credential.
         #[arg(long = "type", default_value = "TOKEN", value_parser = ["TOKEN"], ignore_case = true)]
         kind: String,
@@ -115,18 +146,20 @@ pub(super) enum BrokerCommand {
 
 pub(super) fn run(api: &Api, command: BrokerCommand) -> Result<(), Failure> {
     match command {
-        BrokerCommand::Create { which: Which { name, namespace }, description, expiration } => {
-            let expiration = seconds(expiration);
-            let message = CreateBrokerRequest { namespace, name, description, expiration, request_id: request_id() };
+        BrokerCommand::Create { which: Which { name, namespace }, description, expiration, preset, set } => {
+            let (expiration, limits, request_id) = (seconds(expiration), set.into_iter().collect(), request_id());
+            let message = CreateBrokerRequest { namespace, name, description, expiration, preset, limits, request_id };
             let made = api.call(|via| {
                 let message = message.clone();
                 async move { BrokersClient::new(via).create(message).await }
             })?;
             output::object(api.output, FIELDS, &object(&made));
         }
-        BrokerCommand::Update { which: Which { name, namespace }, description, expiration } => {
-            let (broker, expiration) = (name, seconds(expiration));
-            let message = UpdateBrokerRequest { namespace, broker, description, expiration, request_id: request_id() };
+        BrokerCommand::Update { which: Which { name, namespace }, description, expiration, preset, set } => {
+            let (broker, expiration, preset) = (name, seconds(expiration), preset.unwrap_or_default());
+            let (limits, request_id) = (set.into_iter().collect(), request_id());
+            let message =
+                UpdateBrokerRequest { namespace, broker, description, expiration, preset, limits, request_id };
             let changed = api.call(|via| {
                 let message = message.clone();
                 async move { BrokersClient::new(via).update(message).await }
@@ -165,14 +198,24 @@ pub(super) fn run(api: &Api, command: BrokerCommand) -> Result<(), Failure> {
 
 fn run_credentials(api: &Api, command: BrokerCommand) -> Result<(), Failure> {
     match command {
-        BrokerCommand::Issue { which: Which { name, namespace }, number, client_id, expiration, kind: _ } => {
+        BrokerCommand::Issue {
+            which: Which { name, namespace },
+            number,
+            client_id,
+            expiration,
+            publish,
+            subscribe,
+            kind: _,
+        } => {
             let message = IssueRequest {
                 namespace,
                 broker: name,
                 number: if client_id.is_empty() { number } else { 0 },
                 client_ids: client_id,
                 expiration: seconds(expiration),
-                topic_acl: "#".to_owned(),
+                topic_acl: String::new(),
+                publish,
+                subscribe,
             };
             let issued = api.call(|via| {
                 let message = message.clone();
@@ -266,5 +309,13 @@ fn object(broker: &Broker) -> Value {
         "modified_on": broker.modified_on,
         "expiration": broker.expiration,
         "endpoint": broker.endpoint,
+        "preset": broker.preset,
+        "limits": broker.limits.iter().collect::<BTreeMap<_, _>>(),
     })
+}
+
+/// A limit and its value, as in `retain=off`.
+fn limit(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("a limit is set as in retain=off")?;
+    Ok((key.to_owned(), value.to_owned()))
 }

@@ -23,6 +23,9 @@ pub(super) enum NamespaceCommand {
         /// What it is for.
         #[arg(long, default_value = "")]
         description: String,
+        /// How many brokers it may hold: 100, or 3 as in the beta.
+        #[arg(long, default_value = "standard", value_parser = ["standard", "beta"])]
+        preset: String,
     },
     /// List the namespaces.
     List,
@@ -40,8 +43,9 @@ pub(super) enum NamespaceCommand {
 
 pub(super) fn run(api: &Api, command: NamespaceCommand) -> Result<(), Failure> {
     match command {
-        NamespaceCommand::Create { name, description } => {
-            let message = CreateNamespaceRequest { name, description, request_id: request_id(), ..Default::default() };
+        NamespaceCommand::Create { name, description, preset } => {
+            let (request_id, account) = (request_id(), String::new());
+            let message = CreateNamespaceRequest { name, description, account, preset, request_id };
             let made = api.call(|via| {
                 let message = message.clone();
                 async move { NamespacesClient::new(via).create(message).await }

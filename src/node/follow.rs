@@ -11,7 +11,8 @@ use rookery_cluster::net::TlsPeerChannels;
 use rookery_raft::{GroupConfig, Groups};
 use tokio::sync::watch;
 
-use super::services::{NodeServices, settings};
+use super::limits::settings;
+use super::services::NodeServices;
 use super::stores::Stores;
 use crate::broker::Mail;
 

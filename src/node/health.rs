@@ -121,9 +121,11 @@ fn workers(life: &LifeStats, page: &mut Page) {
     page.counter("rookery_protocol_errors_total", "Malformed packets and protocol errors.", sum(|s| s.protocol_errors));
     let mut dropped = std::collections::BTreeMap::<&str, u64>::new();
     let (mut refused, mut sent) = (std::collections::BTreeMap::new(), std::collections::BTreeMap::new());
+    let mut publishes_refused = std::collections::BTreeMap::new();
     for (s, _) in &stats {
         s.dropped.iter().for_each(|(why, n)| *dropped.entry(why.label()).or_default() += n);
         s.clients_refused.iter().for_each(|(code, n)| *refused.entry(*code).or_insert(0) += n);
+        s.publishes_refused.iter().for_each(|(code, n)| *publishes_refused.entry(*code).or_insert(0) += n);
         s.disconnects_sent.iter().for_each(|(code, n)| *sent.entry(*code).or_insert(0) += n);
     }
     let mut offences = std::collections::BTreeMap::<&str, u64>::new();
@@ -144,6 +146,11 @@ fn workers(life: &LifeStats, page: &mut Page) {
         "rookery_clients_refused_total",
         "CONNACKs with a refusal, by reason code.",
         refused.into_iter().map(code),
+    );
+    page.counters(
+        "rookery_publishes_refused_total",
+        "PUBACKs and PUBRECs with a refusal, by reason code.",
+        publishes_refused.into_iter().map(code),
     );
     page.counters(
         "rookery_disconnects_total",

@@ -10,17 +10,19 @@ use rookery_cluster::forward::Forward;
 use rookery_cluster::handle::{ClaimRequest, Home, Leave, Run, SendError};
 use rookery_cluster::ids::{BrokerId, ClientId, Epoch, LogIndex, NodeId, NodeLife, Nonce, WorkerId};
 use rookery_cluster::leases::driver::Lease;
-use rookery_cluster::metadata::{BrokerLimits, Metadata, State};
+use rookery_cluster::metadata::{Metadata, State};
 use rookery_cluster::sessions::ClaimKey;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::auth::{Denied, Reason, Verified, Verifier};
-use crate::broker::core::{Admitted, AuthRequest, ConnKey, Fetched, Settings, View};
-use crate::broker::{Answer, Asked, Mail, Mailbox, Services};
+use crate::broker::core::{Admitted, AuthRequest, ConnKey, Fetched, Quota, View};
+use crate::broker::{Answer, Asked, Mail, Mailbox, Services, SharedQuota};
 use crate::mqtt::codec::ReasonCode;
 
 use super::catch_up::CatchUp;
+use super::limits::settings;
+use super::sparing::Sparing;
 
 /// Token checks at one time: each costs about 0.1 ms of a core, and Raft runs on the same threads (R18).
 const CHECKS_AT_ONCE: usize = 2;
@@ -38,6 +40,8 @@ pub struct NodeServices {
     pub domain: String,
     pub control: Handle,
     verifier: Verifier,
+    quota: SharedQuota,
+    log: Sparing,
     checks: Semaphore,
     queue: Arc<Semaphore>,
     catch_up: CatchUp,
@@ -70,6 +74,8 @@ impl NodeServices {
             domain,
             control: Handle::current(),
             verifier: Verifier::new(),
+            quota: SharedQuota::default(),
+            log: Sparing::default(),
             checks: Semaphore::new(CHECKS_AT_ONCE),
             queue: Arc::new(Semaphore::new(MAX_CHECKS)),
             mailboxes,
@@ -112,7 +118,7 @@ impl NodeServices {
         let now = self.clock.wall();
         let verified = self.verifier.verify(&state, expected, token, now)?;
         if !request.client_id.is_empty() && request.client_id != *verified.client_id {
-            return Err(Denied::BadClaims("the client id is not the token's subject".into()));
+            return Err(Denied::OtherClient);
         }
         admit(&state, verified)
     }
@@ -126,6 +132,7 @@ fn admit(state: &State, verified: Verified) -> Result<Admitted, Denied> {
         jti: verified.jti,
         kid: verified.kid.0,
         expires: verified.expires,
+        acl: verified.acl,
         settings: Arc::new(settings(&broker.settings.limits)),
     })
 }
@@ -136,22 +143,6 @@ fn still_admits(state: &State, admitted: &Admitted, now: UnixMillis) -> Result<(
     match state.broker_of_key(&admitted.kid) {
         Some(broker) if broker.id == admitted.broker => Ok(()),
         _ => Err(Denied::UnknownKey),
-    }
-}
-
-/// A broker's limits as its clients' sessions need them.
-pub fn settings(limits: &BrokerLimits) -> Settings {
-    Settings {
-        max_packet: limits.packet_bytes as usize,
-        receive_maximum: limits.receive_maximum,
-        send_maximum: limits.inflight_maximum,
-        topic_alias_maximum: limits.topic_alias_maximum,
-        keep_alive_maximum: limits.keep_alive_max_s,
-        max_client_id: usize::from(limits.client_id_bytes),
-        queue_messages: limits.queue_messages as usize,
-        queue_bytes: usize::try_from(limits.queue_bytes).unwrap_or(usize::MAX),
-        max_subscriptions: limits.subscriptions_per_client as usize,
-        ..Settings::default()
     }
 }
 
@@ -180,6 +171,7 @@ fn code(denied: &Denied) -> ReasonCode {
     match denied.reason() {
         Reason::BadUserNameOrPassword => ReasonCode::BAD_CREDENTIALS,
         Reason::NotAuthorized => ReasonCode::NOT_AUTHORIZED,
+        Reason::ClientIdInvalid => ReasonCode::CLIENT_ID_INVALID,
     }
 }
 
@@ -209,6 +201,10 @@ impl Services for NodeServices {
         self
     }
 
+    fn quota(&self) -> Box<dyn Quota> {
+        Box::new(self.quota.clone())
+    }
+
     fn authenticate(self: Arc<Self>, answer: Arc<Mailbox>, conn: ConnKey, request: AuthRequest) {
         let control = self.control.clone();
         let Ok(place) = self.queue.clone().try_acquire_owned() else {
@@ -221,7 +217,10 @@ impl Services for NodeServices {
                 result = self.check_in_turn(&request).await;
             }
             let result = result.map_err(|denied| {
-                tracing::debug!(from = %request.from, client_id = request.client_id, %denied, "connect refused");
+                if let Some(left_out) = self.log.line(self.clock.now()) {
+                    let (from, client_id) = (request.from, &request.client_id);
+                    tracing::info!(%from, client_id, %denied, left_out, "connect refused");
+                }
                 code(&denied)
             });
             drop(place);

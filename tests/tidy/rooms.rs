@@ -204,7 +204,7 @@ pub const ROOMS: &[Room] = &[
     driver(
         "src/auth",
         &["base64", "ed25519_dalek", "jsonwebtoken", "parking_lot", "ring", "signature", "ulid"],
-        &[CLOCK, IDS, LIMITS, METADATA, PKI, RNG],
+        &[CLOCK, IDS, LIMITS, METADATA, PKI, RNG, TOPICS],
     ),
     driver(
         "src/client",

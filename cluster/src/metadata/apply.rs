@@ -53,6 +53,7 @@ fn run(state: &mut State, cx: Cx, body: &Body) -> Answer {
             brokers::create(state, cx, *id, *namespace, name, settings, keys)
         }
         Body::UpdateBroker { id, patch } => brokers::update(state, cx, *id, patch),
+        Body::ChangeBroker { id, patch, limits } => brokers::change(state, cx, *id, patch, limits),
         Body::DeleteBroker { id } => brokers::delete(state, cx, *id),
         Body::RotateKeys { broker, next } => keys::rotate(state, cx, *broker, next),
         Body::RemoveKey { broker, kid } => keys::remove(state, cx, *broker, kid),

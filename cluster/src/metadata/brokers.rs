@@ -145,9 +145,26 @@ pub(super) fn create(
 }
 
 pub(super) fn update(state: &mut State, cx: Cx, id: BrokerId, patch: &BrokerPatch) -> Answer {
-    let old = existing(state, id)?.clone();
-    let mut broker = old.as_ref().clone();
+    let mut broker = existing(state, id)?.as_ref().clone();
     patch.clone().apply_to(&mut broker);
+    replace(state, cx, broker)
+}
+
+/// See `CommandBody::ChangeBroker`.
+pub(super) fn change(state: &mut State, cx: Cx, id: BrokerId, patch: &BrokerPatch, limits: &[(String, u64)]) -> Answer {
+    let mut broker = existing(state, id)?.as_ref().clone();
+    patch.clone().apply_to(&mut broker);
+    if let Some(preset) = patch.preset {
+        broker.settings.limits = BrokerLimits::of(preset);
+    }
+    broker.settings.limits = broker.settings.limits.clone().with(limits)?;
+    replace(state, cx, broker)
+}
+
+/// Stores what became of a broker, if it may become that.
+fn replace(state: &mut State, cx: Cx, broker: Broker) -> Answer {
+    let id = broker.id;
+    let old = existing(state, id)?.clone();
     check(&broker.settings)?;
     let (from, to) = ((old.namespace, old.name.clone()), (old.namespace, broker.name.clone()));
     if from != to && state.index.brokers.contains_key(&to) {

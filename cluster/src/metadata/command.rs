@@ -185,6 +185,13 @@ pub enum CommandBody {
         node: NodeId,
         groups: Vec<GroupId>,
     },
+    /// As [`CommandBody::UpdateBroker`]; then, where the patch names a preset, all limits are that preset's, and then
+    /// each of `limits` is set by its name. What is not named stays, whatever was changed meanwhile.
+    ChangeBroker {
+        id: BrokerId,
+        patch: BrokerPatch,
+        limits: Vec<(String, u64)>,
+    },
 }
 
 impl CommandBody {

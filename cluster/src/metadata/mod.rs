@@ -39,7 +39,7 @@ pub use handle::{Metadata, machine};
 pub use journal::{Change, JOURNAL_MEMORY};
 pub use keys::{Key, KeyState, Kid, MAX_KEYS, NewKey};
 pub use level::Level;
-pub use limits::{BrokerLimits, MAX_CLIENT_ID_BYTES, Preset};
+pub use limits::{BrokerLimits, LimitEntry, MAX_CLIENT_ID_BYTES, Preset};
 pub use names::{BadName, Name};
 pub use namespaces::{DEFAULT_MAX_BROKERS, DEFAULT_MAX_NAMESPACES, Namespace};
 pub use nodes::{Addresses, Lease, MAX_NODES, NodeCard, NodeRecord};

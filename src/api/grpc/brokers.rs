@@ -12,8 +12,10 @@ use tonic::{Request, Response, Status, async_trait};
 use super::{Door, misplaced};
 use crate::api::action::{Action, BrokerRef, Target, clients, jtis, lifetime, new_name, topic_acl};
 use crate::api::error::ApiError;
+use crate::api::limits::{limits, preset};
 use crate::api::reply::{BrokerView, Reply};
 use crate::api::time::rfc3339;
+use crate::auth::Order;
 
 #[async_trait]
 impl Brokers for Door {
@@ -21,7 +23,8 @@ impl Brokers for Door {
         let (metadata, _, r) = request.into_parts();
         let action = Target::parse("namespace", &r.namespace).and_then(|namespace| {
             let (name, expiration) = (new_name(&r.name)?, lifetime(r.expiration)?);
-            Ok(Action::CreateBroker { namespace, name, description: r.description, expiration })
+            let (preset, limits) = (preset(&r.preset)?.unwrap_or_default(), limits(&r.limits)?);
+            Ok(Action::CreateBroker { namespace, name, description: r.description, expiration, preset, limits })
         });
         one(self.run(&metadata, &r.request_id, action).await?)
     }
@@ -30,7 +33,8 @@ impl Brokers for Door {
         let (metadata, _, r) = request.into_parts();
         let action = BrokerRef::parse(&r.namespace, &r.broker).and_then(|broker| {
             let expiration = lifetime(r.expiration)?;
-            Ok(Action::UpdateBroker { broker, description: r.description, expiration })
+            let (preset, limits) = (preset(&r.preset)?, limits(&r.limits)?);
+            Ok(Action::UpdateBroker { broker, description: r.description, expiration, preset, limits })
         });
         one(self.run(&metadata, &r.request_id, action).await?)
     }
@@ -116,11 +120,13 @@ impl Brokers for Door {
 }
 
 fn issue_action(r: IssueRequest) -> Result<Action, ApiError> {
-    topic_acl(&r.topic_acl)?;
     Ok(Action::Issue {
         broker: BrokerRef::parse(&r.namespace, &r.broker)?,
-        clients: clients(r.number, r.client_ids)?,
-        expiration: lifetime(r.expiration)?,
+        order: Order {
+            clients: clients(r.number, r.client_ids)?,
+            acl: topic_acl(r.topic_acl, r.publish, r.subscribe)?,
+            lifetime: lifetime(r.expiration)?,
+        },
     })
 }
 
@@ -142,5 +148,7 @@ fn message(view: BrokerView) -> Broker {
         expiration: view.expiration.and_then(|seconds| i64::try_from(seconds).ok()),
         endpoint: view.endpoint,
         namespace: view.namespace,
+        preset: view.preset.to_owned(),
+        limits: view.limits.into_iter().map(|(key, text)| (key.to_owned(), text)).collect(),
     }
 }

@@ -9,6 +9,7 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::{Door, misplaced};
 use crate::api::action::{Action, Target, account, new_name};
+use crate::api::limits::preset;
 use crate::api::reply::{NamespaceView, Reply};
 use crate::api::time::rfc3339;
 
@@ -17,7 +18,8 @@ impl Namespaces for Door {
     async fn create(&self, request: Request<CreateNamespaceRequest>) -> Result<Response<Namespace>, Status> {
         let (metadata, _, r) = request.into_parts();
         let action = new_name(&r.name).and_then(|name| {
-            Ok(Action::CreateNamespace { name, description: r.description, account: account(&r.account)? })
+            let (account, preset) = (account(&r.account)?, preset(&r.preset)?.unwrap_or_default());
+            Ok(Action::CreateNamespace { name, description: r.description, account, preset })
         });
         one(self.run(&metadata, &r.request_id, action).await?)
     }

@@ -1,26 +1,29 @@
 //! Actions on brokers and their credentials.
 
 use rookery_cluster::ids::{BrokerId, NamespaceId};
-use rookery_cluster::metadata::{Broker, BrokerPatch, BrokerSettings, CommandBody, Created, Name, Namespace, State};
+use rookery_cluster::metadata::{
+    Broker, BrokerLimits, BrokerPatch, BrokerSettings, CommandBody, Created, Name, Namespace, State,
+};
 
 use super::{Caller, Place, Service, broker_by_id, broker_gone, misrouted};
 use crate::api::action::{Action, BrokerRef, Target};
 use crate::api::error::ApiError;
+use crate::api::limits::{Limits, texts};
 use crate::api::reply::{BrokerView, Reply, RevocationView};
-use crate::auth::{Clients, Lifetime, generate_key, issue, jwk_set};
+use crate::auth::{Lifetime, Order, generate_key, issue, jwk_set};
 
 impl Service {
     pub(super) async fn brokers(&self, caller: Caller, action: Action) -> Result<Reply, ApiError> {
         match action {
-            Action::CreateBroker { namespace, name, description, expiration } => {
-                let settings =
-                    BrokerSettings { description, expiration: seconds(expiration), ..BrokerSettings::default() };
+            Action::CreateBroker { namespace, name, description, expiration, preset, limits } => {
+                let (expiration, limits) = (seconds(expiration), BrokerLimits::of(preset).with(&limits)?);
+                let settings = BrokerSettings { description, expiration, preset, limits, ..BrokerSettings::default() };
                 self.create_broker(caller, &namespace, name, settings).await
             }
-            Action::UpdateBroker { broker, description, expiration } => {
-                let patch =
-                    BrokerPatch { description, expiration: expiration.map(|e| seconds(Some(e))), ..<_>::default() };
-                self.update_broker(caller, &broker, patch).await
+            Action::UpdateBroker { broker, description, expiration, preset, limits } => {
+                let expiration = expiration.map(|e| seconds(Some(e)));
+                let patch = BrokerPatch { description, expiration, preset, ..<_>::default() };
+                self.update_broker(caller, &broker, patch, limits).await
             }
             Action::DeleteBroker { broker } => {
                 let command = |state: &State| Ok(CommandBody::DeleteBroker { id: caller.broker(state, &broker)?.1.id });
@@ -35,7 +38,7 @@ impl Service {
                 self.write(caller, |state| Ok(CommandBody::Unrevoke { broker: id(state)?, jtis })).await?;
                 Ok(Reply::Done)
             }
-            Action::Issue { broker, clients, expiration } => self.issue(caller, &broker, clients, expiration).await,
+            Action::Issue { broker, order } => self.issue(caller, &broker, order).await,
             reading => self.read_brokers(caller, reading).await,
         }
     }
@@ -82,26 +85,30 @@ impl Service {
         Ok(Reply::Broker(self.view(self.see(index).await?.as_ref(), id)?))
     }
 
-    async fn issue(
-        &self,
-        caller: Caller,
-        broker: &BrokerRef,
-        clients: Clients,
-        expiration: Option<Lifetime>,
-    ) -> Result<Reply, ApiError> {
+    async fn issue(&self, caller: Caller, broker: &BrokerRef, order: Order) -> Result<Reply, ApiError> {
         let state = self.read().await?;
         let id = caller.broker(&state, broker)?.1.id;
         let now = self.0.clock.wall();
-        Ok(Reply::Issued(issue(&state, &self.0.sealer, id, clients, expiration, now, self.0.rng.as_ref())?))
+        Ok(Reply::Issued(issue(&state, &self.0.sealer, id, order, now, self.0.rng.as_ref())?))
     }
 
-    async fn update_broker(&self, caller: Caller, target: &BrokerRef, patch: BrokerPatch) -> Result<Reply, ApiError> {
-        let restricts = patch.may_restrict();
+    async fn update_broker(
+        &self,
+        caller: Caller,
+        target: &BrokerRef,
+        patch: BrokerPatch,
+        limits: Limits,
+    ) -> Result<Reply, ApiError> {
+        let relimits = patch.preset.is_some() || !limits.is_empty();
+        let restricts = patch.may_restrict() || relimits;
         let mut updated = None;
         let command = |state: &State| {
             let id = caller.broker(state, target)?.1.id;
             updated = Some(id);
-            Ok(CommandBody::UpdateBroker { id, patch })
+            Ok(match relimits {
+                true => CommandBody::ChangeBroker { id, patch, limits },
+                false => CommandBody::UpdateBroker { id, patch },
+            })
         };
         let (index, _) = self.write(caller, command).await?;
         if restricts {
@@ -131,6 +138,8 @@ fn view(place: &Place, namespace: &Namespace, broker: &Broker) -> BrokerView {
         created_on: broker.created_on,
         modified_on: broker.modified_on,
         expiration: broker.settings.expiration,
+        preset: broker.settings.preset.name(),
+        limits: texts(&broker.settings.limits),
         endpoint: format!("mqtts://{}.{}.{}:{}", broker.name, namespace.name, place.domain, place.mqtts_port),
     }
 }

@@ -1,7 +1,7 @@
 //! Actions on namespaces.
 
 use rookery_cluster::ids::NamespaceId;
-use rookery_cluster::metadata::{CommandBody, Created, DEFAULT_MAX_BROKERS, Namespace, State};
+use rookery_cluster::metadata::{CommandBody, Created, Namespace, State};
 
 use super::{Caller, Service, misrouted};
 use crate::api::action::Action;
@@ -11,10 +11,10 @@ use crate::api::reply::{NamespaceView, Reply};
 impl Service {
     pub(super) async fn namespaces(&self, caller: Caller, action: Action) -> Result<Reply, ApiError> {
         match action {
-            Action::CreateNamespace { name, description, account } => {
+            Action::CreateNamespace { name, description, account, preset } => {
                 let id = NamespaceId(self.0.rng.u128());
                 let command = |state: &State| {
-                    let (account, max_brokers) = (caller.account(state, account)?, DEFAULT_MAX_BROKERS);
+                    let (account, max_brokers) = (caller.account(state, account)?, preset.max_brokers());
                     Ok(CommandBody::CreateNamespace { id, account, name, description, max_brokers })
                 };
                 let (index, created) = self.write(caller, command).await?;

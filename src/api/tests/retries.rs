@@ -70,6 +70,7 @@ async fn an_update_is_not_made_twice() {
         description: Some(text.into()),
         expiration: None,
         request_id: request_id.into(),
+        ..Default::default()
     };
     world.brokers().update(world.ask(update("first", ID))).await.unwrap();
     world.brokers().update(world.ask(update("second", ""))).await.unwrap();

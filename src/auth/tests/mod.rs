@@ -79,7 +79,18 @@ impl World {
         clients: Clients,
         lifetime: Option<Lifetime>,
     ) -> Result<Vec<Credential>, IssueError> {
-        issue(&self.state, &self.sealer, broker, clients, lifetime, NOW, &self.rng)
+        self.issue_for(broker, clients, &TopicAcl::all(), lifetime)
+    }
+
+    fn issue_for(
+        &self,
+        broker: BrokerId,
+        clients: Clients,
+        acl: &TopicAcl,
+        lifetime: Option<Lifetime>,
+    ) -> Result<Vec<Credential>, IssueError> {
+        let order = Order { clients, acl: acl.clone(), lifetime };
+        issue(&self.state, &self.sealer, broker, order, NOW, &self.rng)
     }
 
     fn one(&self, broker: BrokerId, lifetime: Option<Lifetime>) -> Credential {

@@ -2,6 +2,9 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
+use rookery_cluster::metadata::{BrokerLimits, BrokerPatch, Preset};
+use rookery_cluster::topics::Acl;
+
 use super::*;
 use crate::auth::cache::GENERATION;
 
@@ -53,7 +56,7 @@ fn a_token_has_the_documented_shape() {
         jti: credential.jti.as_str().into(),
         kid,
         expires: Some(UnixMillis(exp * 1000)),
-        acl: Acl::AllTopics,
+        acl: Acl::all().into(),
     };
     assert_eq!(verified, expected);
     assert_eq!(credential.expires, verified.expires);
@@ -78,9 +81,9 @@ fn clients_may_be_named() {
     assert_eq!(credentials.iter().map(|c| c.client_id.as_str()).collect::<Vec<_>>(), ["x", "Gerät"]);
     assert_eq!(world.verify(Some(A), &credentials[1].token).unwrap().client_id.as_ref(), "Gerät");
     assert_eq!(named(&["x", "x"]), Err(IssueError::Twice("x".into())));
-    assert_eq!(named(&["x", ""]), Err(IssueError::ClientId(String::new(), 256)));
-    assert_eq!(named(&["a\0"]), Err(IssueError::ClientId("a\0".into(), 256)));
-    assert_eq!(named(&[&"a".repeat(257)]), Err(IssueError::ClientId("a".repeat(257), 256)));
+    assert_eq!(named(&["x", ""]), Err(IssueError::ClientId(String::new(), 1024)));
+    assert_eq!(named(&["a\0"]), Err(IssueError::ClientId("a\0".into(), 1024)));
+    assert_eq!(named(&[&"a".repeat(1025)]), Err(IssueError::ClientId("a".repeat(1025), 1024)));
     assert_eq!(named(&[]), Err(IssueError::Count));
 }
 
@@ -93,7 +96,8 @@ fn a_hundred_at_a_time() {
     let credentials = world.issue(A, Clients::Generate(100), None).unwrap();
     let jtis: std::collections::BTreeSet<_> = credentials.iter().flat_map(|c| [&c.jti, &c.client_id]).collect();
     assert_eq!(jtis.len(), 200);
-    let other_node = issue(&world.state, &Sealer::new([1; 32], &[]), A, Clients::Generate(1), None, NOW, &world.rng);
+    let order = Order { clients: Clients::Generate(1), acl: TopicAcl::all(), lifetime: None };
+    let other_node = issue(&world.state, &Sealer::new([1; 32], &[]), A, order, NOW, &world.rng);
     assert_eq!(other_node, Err(IssueError::Sealed));
 }
 
@@ -171,8 +175,14 @@ fn claims_are_checked() {
         ("sub", json!(7)),
         ("jti", json!("")),
         ("jti", json!("a".repeat(129))),
-        ("topicAcl", json!("a/#")),
+        ("topicAcl", json!("a#")),
+        ("topicAcl", json!("")),
+        ("topicAcl", json!("$share/g/a")),
+        ("topicAcl", json!("${user}/a")),
         ("topicAcl", json!(["#"])),
+        ("topicAcl", json!({"publish": "a"})),
+        ("topicAcl", json!({"publish": ["a"], "deny": ["b"]})),
+        ("topicAcl", json!({"subscribe": vec!["a"; 65]})),
         ("exp", json!("tomorrow")),
         ("exp", json!(-1)),
         ("nbf", json!(1.5)),
@@ -189,6 +199,46 @@ fn claims_are_checked() {
     assert_eq!(early, Err(Denied::NotYetValid));
     assert_eq!(verify(&with(claims(), "exp", json!(now))), Err(Denied::Expired));
     assert!(verify(&with(claims(), "exp", json!(now + 1))).is_ok());
+}
+
+#[test]
+fn an_acl_is_in_the_token_and_in_force() {
+    let world = World::new();
+    let acl = |publish: &[&str], subscribe: &[&str]| {
+        let owned = |filters: &[&str]| filters.iter().map(ToString::to_string).collect();
+        TopicAcl::Apart(Rights { publish: owned(publish), subscribe: owned(subscribe) })
+    };
+    let for_client = |client: &str, acl: &TopicAcl| world.issue_for(A, Clients::Named(vec![client.into()]), acl, None);
+    let both = acl(&["up/${clientid}"], &["down/${clientid}/#", "all"]);
+    let credential = for_client("c", &both).unwrap().remove(0);
+    let expected = json!({"publish": ["up/${clientid}"], "subscribe": ["down/${clientid}/#", "all"]});
+    assert_eq!(part(&credential.token, 1)["topicAcl"], expected);
+    let held = world.verify(None, &credential.token).unwrap().acl;
+    assert!(held.may_publish("up/c") && !held.may_publish("up/d") && !held.may_publish("all"));
+    let reader = for_client("c", &acl(&[], &["a"])).unwrap().remove(0);
+    assert_eq!(part(&reader.token, 1)["topicAcl"], json!({"subscribe": ["a"]}));
+    assert!(!world.verify(None, &reader.token).unwrap().acl.may_publish("a"));
+    let one = for_client("c", &TopicAcl::Both("a/+".into())).unwrap().remove(0);
+    assert_eq!(part(&one.token, 1)["topicAcl"], json!("a/+"));
+    assert!(world.verify(None, &one.token).unwrap().acl.may_publish("a/b"));
+
+    assert!(matches!(for_client("c", &acl(&["a#"], &[])), Err(IssueError::Acl(_))));
+    assert!(matches!(for_client("a/b", &both), Err(IssueError::Acl(_))), "it would reach into another's topics");
+    let long: Vec<String> = (0..64).map(|n| format!("{n}{}", "x".repeat(60))).collect();
+    let long = TopicAcl::Apart(Rights { publish: long, subscribe: Vec::new() });
+    assert!(matches!(for_client("c", &long), Err(IssueError::TooLong(_))));
+}
+
+#[test]
+fn a_generated_client_id_may_be_longer_than_the_limit() {
+    let mut world = World::new();
+    let preset = Some(Preset::Beta);
+    let patch = BrokerPatch { preset, limits: Some(BrokerLimits::of(Preset::Beta)), ..Default::default() };
+    world.apply(CommandBody::UpdateBroker { id: A, patch });
+    let generated = world.one(A, None).client_id;
+    let again = |id: String| world.issue(A, Clients::Named(vec![id]), None);
+    assert!(again(generated).is_ok());
+    assert_eq!(again("a".repeat(24)), Err(IssueError::ClientId("a".repeat(24), 23)));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use rookery_cluster::clock::Moment;
 use rookery_cluster::handle::Home;
 use rookery_cluster::ids::{Epoch, Nonce, SessionId};
 
+use super::limits::Meter;
 use super::room::{DestIndex, Matches};
 use super::{Admitted, ConnKey};
 use crate::mqtt::codec::{Connect, ReasonCode};
@@ -129,6 +130,8 @@ pub(super) struct Active {
     pub persisting: Option<(u64, crate::mqtt::codec::PacketId)>,
     /// Until when it is kept without a connection.
     pub parked_until: Option<Moment>,
+    /// What is counted of it.
+    pub meter: Meter,
 }
 
 impl Active {
@@ -191,7 +194,8 @@ impl Conn {
         match &self.phase {
             Phase::Greeting => true,
             Phase::Active(active) => {
-                let waits = self.blocked_on.is_some() || active.session.paused() || active.persisting.is_some();
+                let active_waits = active.session.paused() || active.persisting.is_some() || active.meter.waits;
+                let waits = self.blocked_on.is_some() || active_waits;
                 interest_complete && !waits && active.subacks.len() < PENDING_SUBACKS
             }
             Phase::Authenticating(_) | Phase::Claiming(_) | Phase::Importing(_) | Phase::Parked(_) | Phase::Closing => {

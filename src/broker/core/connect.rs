@@ -8,6 +8,7 @@ use rookery_cluster::handle::{ClaimEvent, ClaimRefusal, ClaimRequest, ClaimWill,
 use rookery_cluster::ids::{BrokerId, ClientId, Epoch, Nonce};
 
 use super::conn::{Active, Claiming, Conn, Durable, Phase};
+use super::limits::take_place;
 use super::park::Farewell;
 use super::{Admitted, AuthRequest, ConnKey, Core, Effect, View, get};
 use crate::mqtt::codec::{
@@ -94,10 +95,18 @@ impl Core {
             Phase::Greeting => self.on_greeting(key, frame.first_byte, body, out)?,
             Phase::Active(active) => {
                 active.session.heard(now);
-                if frame.is_publish() {
-                    return self.on_publish(now, key, frame.first_byte, body);
-                }
                 let version = active.session.version;
+                let metered = active.is_metered();
+                if metered {
+                    self.meter(now, key, frame.total)?;
+                }
+                if frame.is_publish() {
+                    let taken = self.on_publish(now, key, frame.first_byte, body)?;
+                    if metered && matches!(taken, Taken::NotYet) {
+                        self.unmeter(now, key, frame.total);
+                    }
+                    return Ok(taken);
+                }
                 let packet = decode(Some(version), Sender::Client, frame.first_byte, body)?;
                 self.on_packet(now, key, packet, out)?;
             }
@@ -146,7 +155,7 @@ impl Core {
         let version = connect.version;
         let checked = result
             .map_err(|reason| Ending::with(reason, "not admitted"))
-            .and_then(|a| connect::check(connect, &a.client, &a.settings).map(|()| a))
+            .and_then(|a| connect::check(connect, &a.client, &a.settings, &a.acl).map(|()| a))
             .and_then(|a| connect::will(connect, &a.settings).map(|will| (a, will)));
         let (admitted, will) = match checked {
             Ok(checked) => checked,
@@ -222,11 +231,12 @@ impl Core {
         };
         let broker = claiming.admitted.broker;
         // The token may have been revoked since it was checked (P2).
-        if let Err(reason) = view.admits(&claiming.admitted) {
+        let admitted = view.admits(&claiming.admitted).map_err(|reason| Ending::with(reason, "token withdrawn"));
+        if let Err(ending) = admitted.and_then(|()| take_place(self.quota.as_mut(), &claiming.admitted)) {
             let version = claiming.connect.version;
             conn.phase = Phase::Greeting;
             self.claims.remove(&nonce);
-            self.fault(key, Fault::Refuse(Ending::with(reason, "token withdrawn"), version), out);
+            self.fault(key, Fault::Refuse(ending, version), out);
             return false;
         }
         let Phase::Claiming(claiming) = mem::replace(&mut conn.phase, Phase::Closing) else { return false };
@@ -247,6 +257,7 @@ impl Core {
             durable: grant.map(|grant| Durable { id: grant.id, expiry }),
             persisting: None,
             parked_until: None,
+            meter: Default::default(),
         });
         self.begin_session(key, connect, active, grant, out);
         true
@@ -363,6 +374,7 @@ impl Core {
                 let room = active.room;
                 self.release(&active, leave, after, out);
                 self.rooms[room].account.gone(accounted);
+                self.leave_place(&active);
                 self.rooms[room].conns -= 1;
                 match leave.keep {
                     Some(keep) if !self.lapsed => self.park(key, active, keep.expiry, out),
@@ -384,6 +396,7 @@ impl Core {
                 self.release(&active, leave, after, out);
                 let room = active.room;
                 self.rooms[room].account.gone(accounted);
+                self.leave_place(&active);
                 self.rooms[room].conns -= 1;
                 self.forget_subscriptions(key, &active, out);
                 self.orphan(active);

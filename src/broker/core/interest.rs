@@ -9,6 +9,7 @@ use rookery_cluster::topics::{name_hash, validate_filter};
 
 use super::conn::{Active, PENDING_SUBACKS, PendingSuback, Phase};
 use super::connect::{Fault, send};
+use super::limits::count_subscriber;
 use super::room::{Interest, Options, Room, is_shared};
 use super::{ConnKey, Core, Effect, get};
 use crate::mqtt::codec::{
@@ -64,6 +65,7 @@ impl Core {
         if active.subacks.iter().any(|pending| pending.packet_id == packet_id) {
             return Err(Ending::with(ReasonCode::PACKET_ID_IN_USE, "subscribe with an identifier in use").into());
         }
+        active.may_ask(subscribe)?;
         let mut pending = PendingSuback { packet_id, unsubscribe: false, reasons: Vec::new(), waiting: 0 };
         for (slot, wanted) in subscribe.filters.iter().enumerate() {
             let (reason, barrier) = self.subscribe_one(key, wanted, subscribe.subscription_id, out);
@@ -97,9 +99,15 @@ impl Core {
             }
             Ok(_) => {}
         }
+        if let Err(reason) = active.may_subscribe(wanted) {
+            return (reason, None);
+        }
         let known = active.filters.contains(wanted.filter.as_str());
         if !known && active.filters.len() >= active.admitted.settings.max_subscriptions {
             return (ReasonCode::QUOTA_EXCEEDED, None);
+        }
+        if !known && let Err(reason) = count_subscriber(self.quota.as_mut(), active, &wanted.filter) {
+            return (reason, None);
         }
         let qos = wanted.qos.min(active.admitted.settings.qos());
         let options = Options { qos, no_local: wanted.no_local, retain_as_published: wanted.retain_as_published, id };
@@ -142,7 +150,13 @@ impl Core {
 
     /// Has the shard store the subscriptions to `filters` as they are now, if the session outlives its connection:
     /// whether the reply to `packet_id` must wait for that.
-    fn persist(&mut self, key: ConnKey, packet_id: PacketId, filters: Vec<Arc<str>>, out: &mut Vec<Effect>) -> bool {
+    pub(super) fn persist(
+        &mut self,
+        key: ConnKey,
+        packet_id: PacketId,
+        filters: Vec<Arc<str>>,
+        out: &mut Vec<Effect>,
+    ) -> bool {
         let Some(conn) = get(&mut self.conns, key) else { return false };
         let Phase::Active(active) = &mut conn.phase else { return false };
         if active.durable.is_none() || filters.is_empty() {
@@ -259,11 +273,12 @@ impl Core {
         self.suback_if_due(key, PendingSuback { packet_id, unsubscribe: true, reasons, waiting });
     }
 
-    fn unsubscribe_one(&mut self, key: ConnKey, filter: &str, out: &mut Vec<Effect>) -> ReasonCode {
+    pub(super) fn unsubscribe_one(&mut self, key: ConnKey, filter: &str, out: &mut Vec<Effect>) -> ReasonCode {
         let Some(conn) = get(&mut self.conns, key) else { return ReasonCode::NO_SUBSCRIPTION_EXISTED };
         let Phase::Active(active) = &mut conn.phase else { return ReasonCode::NO_SUBSCRIPTION_EXISTED };
         let Some(filter) = active.filters.take(filter) else { return ReasonCode::NO_SUBSCRIPTION_EXISTED };
         let room = active.room;
+        self.uncount_subscriber(key, &filter);
         self.withdraw(key, room, filter, out);
         ReasonCode::SUCCESS
     }
@@ -277,6 +292,7 @@ impl Core {
 
     /// A connection ends: its subscriptions go with it.
     pub(super) fn forget_subscriptions(&mut self, key: ConnKey, active: &Active, out: &mut Vec<Effect>) {
+        self.uncount_all(active);
         for filter in &active.filters {
             self.withdraw(key, active.room, filter.clone(), out);
         }

@@ -21,11 +21,13 @@ mod fair;
 mod forward;
 mod group;
 mod interest;
+mod limits;
 mod moving;
 mod options;
 mod orphans;
 mod park;
 mod publish;
+mod quota;
 mod room;
 mod share;
 mod stats;
@@ -43,6 +45,7 @@ use bytes::Bytes;
 use rookery_cluster::clock::{Moment, UnixMillis};
 use rookery_cluster::handle::{ClaimEvent, ClaimRequest, Holder, Home, InterestChange, Leave, Run};
 use rookery_cluster::ids::{BrokerId, ClientId, Epoch, NodeLife, Nonce, SessionId, WorkerId};
+use rookery_cluster::topics::Acl;
 use slab::Slab;
 
 pub use self::account::{Full, Usage};
@@ -52,11 +55,13 @@ pub use self::dest::Batch;
 use self::dest::Destination;
 use self::interest::Barrier;
 pub use self::moving::Fetched;
+pub use self::quota::{Quota, Share, Tally};
 use self::room::{DestIndex, Room};
 pub use self::stats::{DropReason, Dropped, Stats};
 use self::will::PendingWill;
+pub use crate::mqtt::codec::QoS;
 use crate::mqtt::codec::ReasonCode;
-pub use crate::mqtt::session::{Outbound, Settings};
+pub use crate::mqtt::session::{Outbound, Settings, UserNameRule, WillPolicy};
 
 /// A connection of this worker. A key of a connection that is gone matches nothing, also when its place is
 /// taken again.
@@ -116,6 +121,8 @@ pub struct Admitted {
     pub kid: Arc<str>,
     /// When the token ends.
     pub expires: Option<UnixMillis>,
+    /// What topics the token allows.
+    pub acl: Arc<Acl>,
     /// The broker's limits.
     pub settings: Arc<Settings>,
 }
@@ -252,6 +259,9 @@ pub struct Core {
     left_behind: Vec<Usage>,
     /// Connections that may be read from again, with what they sent meanwhile.
     resumable: Vec<ConnKey>,
+    /// Connections that are not read from because they sent too many bytes.
+    paced: Vec<ConnKey>,
+    quota: Box<dyn Quota>,
     interest_complete: bool,
     /// Whether this node may not serve (R1), as of this step.
     lapsed: bool,
@@ -294,6 +304,8 @@ impl Core {
             unreported: Vec::new(),
             left_behind: Vec::new(),
             resumable: Vec::new(),
+            paced: Vec::new(),
+            quota: Box::new(Tally::default()),
             interest_complete: false,
             lapsed: false,
             clock: Moment::default(),
@@ -302,6 +314,11 @@ impl Core {
             next_tick: Moment::default(),
             stats: Stats::default(),
         }
+    }
+
+    /// Counts together with the node's other workers from now on. To be called before the first connection.
+    pub fn share_quota(&mut self, quota: Box<dyn Quota>) {
+        self.quota = quota;
     }
 
     /// Takes a connection over.

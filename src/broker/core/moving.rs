@@ -64,9 +64,9 @@ impl Core {
 
     /// The session that was kept, under the new connection's name and settings.
     fn go_on(&self, new: Active, kept: Active, connect: &Connect) -> Box<Active> {
-        let Active { mut session, filters, recent, .. } = kept;
+        let Active { mut session, filters, recent, meter, .. } = kept;
         session.reconnect(connect, &new.admitted.settings, self.clock);
-        Box::new(Active { session, filters, recent, ..new })
+        Box::new(Active { session, filters, recent, meter: meter.afresh(), ..new })
     }
 
     /// CONNACK, then what the session has to send.
@@ -88,6 +88,9 @@ impl Core {
         match resumed {
             Ok(expired) => self.stats.drop(DropReason::Subscriber(Dropped::Expired), expired),
             Err(ending) => return self.fault(key, Fault::End(ending), out),
+        }
+        if present {
+            self.drop_forbidden(key, out);
         }
         self.resume(now, key, out);
     }
@@ -144,6 +147,7 @@ impl Core {
     fn advertise(&mut self, key: ConnKey, subscriptions: &[Subscription], out: &mut Vec<Effect>) {
         let mut waiting = 0;
         for (filter, options) in subscriptions {
+            self.count_moved(key, filter);
             let barrier = self.hold(key, filter, Options::from_bits(*options), out);
             if let Some(barrier) = barrier.and_then(|token| self.barriers.get_mut(&token)) {
                 barrier.waiters.push(Waiter::Import(key));

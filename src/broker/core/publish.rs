@@ -11,8 +11,8 @@ use super::park::Farewell;
 use super::room::{DestIndex, LocalMatch, Matches, Room};
 use super::share::{Chosen, Errand};
 use super::{ConnKey, Core, DropReason, Dropped, Effect, get, origin};
-use crate::mqtt::codec::{Disconnect, Packet, PacketId, QoS, ReasonCode, Sender, Version, decode_publish};
-use crate::mqtt::session::{Delivery, Ending, Incoming, Mark, Message};
+use crate::mqtt::codec::{Disconnect, Forwardable, Packet, PacketId, QoS, ReasonCode, Sender, Version, decode_publish};
+use crate::mqtt::session::{Delivery, Ending, Incoming, Mark, Message, allow};
 
 /// A connection remembers no larger match than this: it keeps it alive, and there may be as many as connections.
 const RECENT_LOCALS: usize = 16;
@@ -29,6 +29,7 @@ impl Core {
         let Some(conn) = get(&mut self.conns, key) else { return Ok(Taken::Yes) };
         let Phase::Active(active) = &mut conn.phase else { return Ok(Taken::Yes) };
         let publish = decode_publish(active.session.version, Sender::Client, first_byte, body)?;
+        allow::publish(&publish, &active.admitted.settings)?;
         let aliased = match active.session.on_publish(&publish)? {
             Incoming::New(aliased) => aliased,
             Incoming::Again { answer } => {
@@ -37,8 +38,14 @@ impl Core {
             }
         };
         let topic = aliased.as_deref().unwrap_or(publish.topic);
+        if let Err(why) = active.may_publish(topic) {
+            self.refuse_publish(now, key, &publish, why)?;
+            return Ok(Taken::Yes);
+        }
         let matches = recent_matches(active, &mut self.rooms[active.room], topic);
         let room = active.room;
+        let settings = &active.admitted.settings;
+        let (metered, forwards_users) = (settings.publishes_per_second > 0, settings.forward_user_properties);
         let errand = Errand::of(active.admitted.settings.shared_strategy, &active.session.client, topic, &publish);
         let shares = self.choose_shares(now, room, &matches.shares, errand);
         let dests = shares.destinations(&matches.remotes);
@@ -56,11 +63,23 @@ impl Core {
         if publish.qos != QoS::AtMostOnce && dests.iter().any(|&to| self.dests[usize::from(to)].stuck(now)) {
             return Err(Ending::with(ReasonCode::SERVER_BUSY, "a node that must get the message takes none").into());
         }
+        if metered
+            && let Some(conn) = get(&mut self.conns, key)
+            && let Phase::Active(active) = &mut conn.phase
+            && let Err(why) = active.may_publish_now(now)
+        {
+            self.refuse_publish(now, key, &publish, why)?;
+            return Ok(Taken::Yes);
+        }
+        let kept = (!forwards_users).then(|| publish.properties.without_user_properties()).flatten();
         self.stats.publishes_received += 1;
         self.stats.payload_bytes_received += publish.payload.len() as u64;
 
         let mut message = Message::new(topic, &publish);
         message.mark = self.next_mark(publish.qos);
+        if let Some(kept) = &kept {
+            message.properties = Forwardable::stored(kept);
+        }
         self.deliver(now, room, &matches.locals, Some(key), &mut message);
         self.serve_members(now, room, &shares, &mut message);
         let to = Destinations { ordinary: matches.remotes.len(), all: &dests };

@@ -23,6 +23,8 @@ pub enum DropReason {
     ShareUnfinished,
     /// Bytes from another node that do not decode.
     Corrupt,
+    /// Its client publishes more messages of QoS 0 per second than its broker allows.
+    PublishRate,
 }
 
 impl DropReason {
@@ -41,6 +43,7 @@ impl DropReason {
             Self::NoShareMember => "no_share_member",
             Self::ShareUnfinished => "share_unfinished",
             Self::Corrupt => "corrupt",
+            Self::PublishRate => "publish_rate",
         }
     }
 }
@@ -58,7 +61,9 @@ pub struct Stats {
     pub disconnects_sent: BTreeMap<u8, u64>,
     /// PUBLISH packets taken from clients.
     pub publishes_received: u64,
-    /// Their payload bytes.
+    /// PUBLISH packets refused by PUBACK or PUBREC, by reason code.
+    pub publishes_refused: BTreeMap<u8, u64>,
+    /// Payload bytes of those taken.
     pub payload_bytes_received: u64,
     /// PUBLISH packets written or queued for clients.
     pub publishes_delivered: u64,

@@ -117,6 +117,7 @@ impl World {
             jti: format!("jti-{client}").into(),
             kid: "k".into(),
             expires: None,
+            acl: Arc::new(Acl::all()),
             settings: Arc::new(Settings::default()),
         }
     }

@@ -27,6 +27,7 @@ impl Core {
         self.end_all(overdue, out);
         self.discard_overdue(now, out);
         self.account();
+        self.resume_paced(now);
         let dests = 0..self.dests.len();
         for dest in dests.filter(|&dest| self.dests[dest].stuck(now)).collect::<Vec<_>>() {
             // Its publishers are read again, to be told (R10): QoS 0 is dropped, QoS 1 closes.

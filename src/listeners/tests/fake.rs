@@ -12,7 +12,7 @@ use rookery_cluster::handle::{
 };
 use rookery_cluster::ids::{BrokerId, ClientId, Epoch, NodeId, Nonce, WorkerId};
 
-use crate::broker::core::{Admitted, AuthRequest, ConnKey, Fetched, Settings, View};
+use crate::broker::core::{Admitted, AuthRequest, ConnKey, Fetched, Quota, Settings, Tally, View};
 use crate::broker::{Answer, Asked, Mail, Mailbox, Services};
 use crate::mqtt::codec::ReasonCode;
 
@@ -147,6 +147,10 @@ impl Services for Fake {
         self
     }
 
+    fn quota(&self) -> Box<dyn Quota> {
+        Box::new(Tally::default())
+    }
+
     fn authenticate(self: Arc<Self>, answer: Arc<Mailbox>, conn: ConnKey, request: AuthRequest) {
         {
             let mut state = self.state.lock();
@@ -159,6 +163,7 @@ impl Services for Fake {
             jti: "any".into(),
             kid: "any".into(),
             expires: None,
+            acl: Arc::new(rookery_cluster::topics::Acl::all()),
             settings: self.settings.clone(),
         };
         answer.post(Mail::Authenticated { conn, result: Ok(admitted) });

@@ -95,6 +95,21 @@ impl<'a> PublishProperties<'a> {
         })
     }
 
+    /// What a broker passes on unchanged, without the user properties, in the form of [`Forwardable::stored`]; `None` if
+    /// there are no user properties.
+    pub fn without_user_properties(&self) -> Option<Vec<u8>> {
+        self.user_properties().next()?;
+        let mut kept = Vec::new();
+        let mut r = Reader::new(self.raw);
+        while let (from, Ok((_, property))) = (r.rest(), Property::read(&mut r)) {
+            use Property::{ContentType, CorrelationData, PayloadFormat, ResponseTopic};
+            if matches!(property, PayloadFormat(_) | ContentType(_) | ResponseTopic(_) | CorrelationData(_)) {
+                kept.extend_from_slice(&from[..from.len() - r.rest().len()]);
+            }
+        }
+        Some(kept)
+    }
+
     fn all(&self) -> impl Iterator<Item = Property<'a>> + use<'a> {
         let mut r = Reader::new(self.raw);
         std::iter::from_fn(move || Property::read(&mut r).ok().map(|(_, property)| property))

@@ -4,6 +4,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 
 use bytes::{Bytes, BytesMut};
 use rookery_cluster::limits::MAX_WILL_BYTES;
+use rookery_cluster::topics::Acl;
 
 use super::{Ending, Settings, WillPolicy, allow};
 use crate::mqtt::codec::{
@@ -19,18 +20,11 @@ pub fn check_unauthenticated(connect: &Connect) -> Result<(), Ending> {
 }
 
 /// Checks of an authenticated client's CONNECT against its broker's settings.
-pub fn check(connect: &Connect, client_id: &str, settings: &Settings) -> Result<(), Ending> {
-    if client_id.is_empty() || client_id.len() > settings.max_client_id {
-        return Err(Ending::with(ReasonCode::CLIENT_ID_INVALID, "client id too long"));
-    }
-    let Some(will) = connect.will.as_ref().filter(|_| settings.wills == WillPolicy::Serve) else { return Ok(()) };
-    if will.qos > settings.qos() {
-        return Err(Ending::with(ReasonCode::QOS_NOT_SUPPORTED, "will of a qos above the announced"));
-    }
-    if will.retain && !settings.retain() {
-        return Err(Ending::with(ReasonCode::RETAIN_NOT_SUPPORTED, "retained will"));
-    }
-    if !allow::built::WILLS {
+pub fn check(connect: &Connect, client_id: &str, settings: &Settings, acl: &Acl) -> Result<(), Ending> {
+    allow::names(connect, client_id, settings)?;
+    let Some(will) = &connect.will else { return Ok(()) };
+    allow::will(will, settings, acl)?;
+    if !allow::built::WILLS && settings.wills == WillPolicy::Serve {
         // A will that would not fire is refused, not forgotten (P10).
         return Err(Ending::with(ReasonCode::IMPLEMENTATION_SPECIFIC, "wills are not supported"));
     }
@@ -39,11 +33,12 @@ pub fn check(connect: &Connect, client_id: &str, settings: &Settings) -> Result<
 
 /// The keep-alive that holds, seconds (Server Keep Alive, MQTT 5 §3.2.2.3.14).
 pub fn keep_alive(connect: &Connect, settings: &Settings) -> u16 {
-    match settings.keep_alive_maximum {
+    let kept = match settings.keep_alive_maximum {
         0 => connect.keep_alive,
         most if connect.keep_alive == 0 => most,
         most => connect.keep_alive.min(most),
-    }
+    };
+    if kept == 0 { 0 } else { kept.max(settings.keep_alive_minimum) }
 }
 
 /// How long the session outlives its connection, seconds; `u32::MAX`: for ever. A 3.1.1 session without Clean Session
@@ -63,12 +58,16 @@ pub fn session_expiry(connect: &Connect, settings: &Settings) -> u32 {
 /// When it does not encode, or is larger than a shard keeps.
 pub fn will(connect: &Connect, settings: &Settings) -> Result<Option<(Bytes, u32)>, Ending> {
     let Some(will) = connect.will.as_ref().filter(|_| settings.wills == WillPolicy::Serve) else { return Ok(None) };
+    let mut properties = will.properties.clone();
+    if !settings.forward_user_properties {
+        properties.user_properties.clear();
+    }
     let publish = Publish {
         qos: will.qos,
         retain: will.retain,
         topic: will.topic.clone(),
         packet_id: (will.qos != QoS::AtMostOnce).then_some(PacketId::MIN),
-        properties: will.properties.clone(),
+        properties,
         payload: will.payload.clone(),
         ..Publish::default()
     };
@@ -96,7 +95,8 @@ fn properties(connect: &Connect, client_id: &str, settings: &Settings) -> Connac
     let expiry = session_expiry(connect, settings);
     let mut properties = ConnackProperties {
         session_expiry: (expiry != wanted).then_some(expiry),
-        receive_maximum: NonZeroU16::new(settings.receive_maximum),
+        // Without QoS 1 and 2 there is nothing for it to bound (MQTT 5 §3.2.2.3.3).
+        receive_maximum: NonZeroU16::new(settings.receive_maximum).filter(|_| settings.qos() > QoS::AtMostOnce),
         maximum_packet_size: u32::try_from(settings.max_packet).ok().and_then(NonZeroU32::new),
         assigned_client_id: connect.client_id.is_empty().then(|| client_id.to_owned()),
         topic_alias_maximum: Some(settings.topic_alias_maximum).filter(|most| *most > 0),
@@ -146,7 +146,7 @@ mod tests {
     fn too_long_client_id_and_unknown_authentication_method() {
         let mut c = Connect::new(Version::V5, "a");
         assert_eq!(
-            check(&c, &"x".repeat(1025), &Settings::default()).expect_err("long").reason,
+            check(&c, &"x".repeat(1025), &Settings::default(), &Acl::all()).expect_err("long").reason,
             ReasonCode::CLIENT_ID_INVALID
         );
         c.properties.authentication_method = Some("SCRAM-SHA-1".into());

@@ -335,7 +335,7 @@ mod tests {
     fn numbered(n: u32) -> BytesMut {
         publish(|p| {
             p.payload = n.to_string().into();
-            p.qos = if n % 2 == 0 { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
+            p.qos = if n.is_multiple_of(2) { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
         })
     }
 

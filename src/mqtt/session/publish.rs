@@ -19,12 +19,9 @@ pub enum Incoming {
 }
 
 impl Session {
-    /// Checks a PUBLISH against what CONNACK announced and resolves its alias. The caller must take a new one of QoS 2
-    /// up by [`Session::received`].
+    /// Checks a PUBLISH, which [`super::allow::publish`] found good, against the receive window and resolves its alias.
+    /// The caller must take a new one of QoS 2 up by [`Session::received`].
     pub fn on_publish(&mut self, publish: &PublishRef<'_>) -> Result<Incoming, Ending> {
-        if publish.retain {
-            return Err(Ending::with(ReasonCode::RETAIN_NOT_SUPPORTED, "retained publish"));
-        }
         let again = match publish.packet_id {
             Some(id) if publish.qos == QoS::ExactlyOnce && self.received.contains(&id) => Some(id),
             _ => None,

@@ -304,6 +304,7 @@ impl World {
                 jti: jti.as_str().into(),
                 kid: "a".into(),
                 expires: None,
+                acl: Arc::new(rookery_cluster::topics::Acl::all()),
                 settings: Arc::new(Settings::default()),
             };
             let result = if good { Ok(admitted()) } else { Err(ReasonCode::NOT_AUTHORIZED) };

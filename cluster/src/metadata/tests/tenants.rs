@@ -77,6 +77,55 @@ fn a_broker_is_changed_in_part() {
 }
 
 #[test]
+fn limits_are_changed_one_by_one() {
+    let mut log = Log::with_broker();
+    let change = |patch, limits: &[(&str, u64)]| {
+        let limits = limits.iter().map(|(key, value)| ((*key).to_owned(), *value)).collect();
+        Body::ChangeBroker { id: BROKER, patch, limits }
+    };
+    let limits = |log: &Log| log.state.broker(BROKER).unwrap().settings.limits.clone();
+    log.done(change(BrokerPatch::default(), &[("retain", 0), ("topic_slashes", 3)]));
+    let expected = BrokerLimits { retain: false, topic_slashes: 3, ..Default::default() };
+    assert_eq!(limits(&log), expected);
+    assert_eq!(log.state.broker(BROKER).unwrap().restricted_at, LogIndex(4), "it forbids what was allowed");
+
+    assert_eq!(log.refused(change(BrokerPatch::default(), &[("retain", 1), ("nonsense", 3)])), Invalid);
+    assert_eq!(log.refused(change(BrokerPatch::default(), &[("max_qos", 3)])), Invalid);
+    assert_eq!(limits(&log), expected, "all or nothing");
+
+    let beta = BrokerPatch { preset: Some(Preset::Beta), ..Default::default() };
+    log.done(change(beta, &[("packets_per_s", 20)]));
+    assert_eq!(limits(&log), BrokerLimits { packets_per_s: 20, ..BrokerLimits::of(Preset::Beta) });
+    assert_eq!(log.state.broker(BROKER).unwrap().settings.preset, Preset::Beta);
+    let restored = State::from_snapshot(&log.state.snapshot()).unwrap();
+    assert_eq!(restored.broker(BROKER).unwrap().settings.limits, limits(&log));
+}
+
+/// The rows "Namespaces per Account" and "Brokers per Namespace" of the beta's limits.
+#[test]
+fn the_beta_has_three_namespaces_and_three_brokers() {
+    let mut log = Log::default();
+    let max_namespaces = Preset::Beta.max_namespaces();
+    log.created(Body::CreateAccount { id: ACCOUNT, name: "acme".into(), max_namespaces });
+    for (n, text) in [(1, "n1"), (2, "n2"), (3, "n3")] {
+        let (id, max_brokers) = (NamespaceId(n), Preset::Beta.max_brokers());
+        log.created(Body::CreateNamespace {
+            id,
+            account: ACCOUNT,
+            name: name(text),
+            description: String::new(),
+            max_brokers,
+        });
+    }
+    assert_eq!(log.refused(create_namespace(4, "n4")), LimitReached);
+    for n in 1..=3 {
+        log.created(create_broker(n, 1, &format!("b{n}")));
+    }
+    assert_eq!(log.refused(create_broker(4, 1, "b4")), LimitReached);
+    log.created(create_broker(4, 2, "b4"));
+}
+
+#[test]
 fn a_renamed_broker_has_its_new_name_only() {
     let mut log = Log::with_broker();
     log.created(create_broker(2, 1, "c"));

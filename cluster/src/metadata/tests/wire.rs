@@ -7,9 +7,10 @@ use crate::metadata::CommandBody as Body;
 pub(super) fn one_of_each() -> Vec<Body> {
     let (account, namespace, broker, node) = (AccountId(1), NamespaceId(2), BrokerId(3), NodeId(4));
     let (hash, expires) = ([5; 32], UnixMillis(600));
-    let limits = BrokerLimits::of(Preset::Beta);
+    let limits = first_beta_limits();
     let settings = BrokerSettings { expiration: Some(60), preset: Preset::Beta, limits, ..Default::default() };
     let patch = BrokerPatch { on_publish: Some(None), claim_mode: Some(ClaimMode::Available), ..Default::default() };
+    let preset = BrokerPatch { preset: Some(Preset::Beta), ..Default::default() };
     let addresses = Addresses { peer: "p:1".into(), swim: "s:2".into(), mqtt: "m:3".into(), ..Default::default() };
     let card = NodeCard { addresses, region: "r".into(), zone: "z".into(), version: "v".into(), level: Level(1) };
     vec![
@@ -48,7 +49,22 @@ pub(super) fn one_of_each() -> Vec<Body> {
         Body::ExpireLeaseInTerm { life: NodeLife { node, incarnation: Incarnation(2) }, term: 5 },
         Body::LeaveNode { node },
         Body::LeftGroups { node, groups: vec![GroupId(0), GroupId(7)] },
+        Body::ChangeBroker { id: broker, patch: preset, limits: vec![("retain".into(), 1)] },
     ]
+}
+
+/// The preset as it was when the bytes were pinned: a record of the first form.
+fn first_beta_limits() -> BrokerLimits {
+    BrokerLimits {
+        packet_bytes: 64_000,
+        client_id_bytes: 32,
+        username_bytes: 32,
+        topic_slashes: 8,
+        keep_alive_min_s: 10,
+        packets_per_s: 10,
+        subscribers_per_filter: 1000,
+        ..Default::default()
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {
