@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rookery_jepsen::Cluster;
@@ -12,7 +13,12 @@ use crate::script::Case;
 use crate::socket::{Carrier, Pieces};
 
 /// The brokers beside the one that `dev` makes: name in the case files, arguments of `rookery broker create`.
-const BROKERS: &[(&str, &[&str])] = &[("beta", &["--preset", "beta"])];
+const BROKERS: &[(&str, &[&str])] = &[
+    ("beta", &["--preset", "beta"]),
+    ("qos0", &["--limit", "max_qos=0"]),
+    ("noretain", &["--limit", "retain=off"]),
+    ("nowildcard", &["--limit", "wildcards=off"]),
+];
 /// Credentials issued by one call.
 const AT_ONCE: &str = "100";
 /// How long a packet is waited for.
@@ -44,11 +50,12 @@ pub const VARIANTS: &[Variant] = &[
 
 /// A cluster with its brokers.
 pub struct Stand {
-    cluster: Cluster,
+    /// None when it is another server, which admits everybody.
+    cluster: Option<Cluster>,
     nodes: Vec<Node>,
     /// Credentials not used yet, by broker; none for a broker that could not be made.
     pools: BTreeMap<String, Mutex<Vec<(String, String)>>>,
-    runs: std::sync::atomic::AtomicU32,
+    runs: AtomicU32,
 }
 
 impl Stand {
@@ -64,7 +71,12 @@ impl Stand {
         }
         let nodes = cluster.info().nodes.iter().map(|node| Node { tcp: node.mqtt.clone(), ws: node.ws.clone() });
         let nodes = nodes.collect();
-        Self { cluster, nodes, pools, runs: std::sync::atomic::AtomicU32::new(0) }
+        Self { cluster: Some(cluster), nodes, pools, runs: AtomicU32::new(0) }
+    }
+
+    /// Another server than Rookery, at `tcp` and over WebSocket at `ws`: where it differs, a case may be wrong.
+    pub fn other(tcp: String, ws: String) -> Self {
+        Self { cluster: None, nodes: vec![Node { tcp, ws }], pools: BTreeMap::new(), runs: AtomicU32::new(0) }
     }
 
     /// How many nodes it has.
@@ -73,15 +85,20 @@ impl Stand {
     }
 
     async fn issue(&self, broker: &str, arguments: &[&str]) -> Result<Vec<(String, String)>, String> {
-        let info = self.cluster.info();
+        let cluster = self.cluster.as_ref().ok_or("another server issues nothing")?;
+        let info = cluster.info();
         let broker = if broker == "standard" { &info.broker } else { broker };
         let fixed = ["broker", "issue", broker, "--namespace", &info.namespace, "--output", "json"];
-        let said = self.cluster.cli(1, &[&fixed[..], arguments].concat()).await.map_err(|error| error.to_string())?;
+        let said = cluster.cli(1, &[&fixed[..], arguments].concat()).await.map_err(|error| error.to_string())?;
         let issued: BTreeMap<String, String> = serde_json::from_str(&said).map_err(|error| error.to_string())?;
         Ok(issued.into_iter().collect())
     }
 
     async fn credential(&self, case: &Case, letter: &str, topic: &str) -> Result<(String, String), String> {
+        if self.cluster.is_none() {
+            let own = case.named.get(letter).cloned();
+            return Ok((own.unwrap_or(format!("{topic}{letter}")), "password".into()));
+        }
         let pool = self.pools.get(&case.broker).ok_or_else(|| format!("there is no broker {}", case.broker))?;
         let acl = case.acl.get(letter).map(|acl| acl.replace("{t}", topic));
         let own = match (case.named.get(letter), &acl) {
@@ -102,7 +119,7 @@ impl Stand {
 
     /// Plays the case once.
     pub async fn play(&self, case: &Case, version: u8, how: Variant) -> Result<(), String> {
-        let run = self.runs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let run = self.runs.fetch_add(1, Ordering::Relaxed);
         let topic = format!("c{run}");
         let mut credentials = BTreeMap::new();
         for letter in case.connections().iter().map(|conn| conn.trim_end_matches(|c: char| c.is_ascii_digit())) {

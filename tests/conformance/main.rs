@@ -101,6 +101,24 @@ async fn conformance() {
     assert!(all.is_empty(), "{} of {plays} plays:\n{}", all.len(), all.join("\n"));
 }
 
+/// Where another server differs, the case may be wrong. `CONFORMANCE_OTHER=host:port,host:port` names its TCP and WebSocket
+/// ports.
+#[tokio::test]
+#[ignore = "looks at another server, for whoever writes cases"]
+async fn other_server() {
+    let at = std::env::var("CONFORMANCE_OTHER").expect("CONFORMANCE_OTHER=host:port,host:port");
+    let (tcp, ws) = at.split_once(',').expect("two addresses");
+    let stand = Stand::other(tcp.into(), ws.into());
+    let wanted = std::env::var("CONFORMANCE").unwrap_or_default();
+    let mut cases: Vec<Case> = cases().into_iter().filter(|case| case.name.contains(&wanted)).collect();
+    // So that each is played once, and not for long.
+    cases.iter_mut().for_each(|case| case.pending = Some("it is another server".into()));
+    let chains = cases.iter().flat_map(|case| chains(&stand, case));
+    let outcomes = futures_util::stream::iter(chains.collect::<Vec<_>>()).map(|chain| run(&stand, chain));
+    let outcomes: Vec<_> = outcomes.buffer_unordered(AT_ONCE).collect().await;
+    outcomes.iter().flat_map(|(_, _, why)| why).for_each(|why| println!("{why}"));
+}
+
 fn letters(case: &Case) -> usize {
     let mut all: Vec<&str> =
         case.connections().iter().map(|conn| conn.trim_end_matches(|c: char| c.is_ascii_digit())).collect();
