@@ -236,6 +236,21 @@ impl<'a> Player<'a> {
         self.compare(&packet, "pingresp", &[]).map_err(|why| format!("instead of silence: {why}"))
     }
 
+    /// Whatever comes, the connection goes on; then it is dropped.
+    async fn alive(&mut self, conn: &str) -> Result<()> {
+        self.send(conn, "pingreq", &[]).await?;
+        self.flush(conn).await?;
+        loop {
+            match self.packet(conn).await?.name {
+                "pingresp" => break,
+                "disconnect" => return Err("it was ended".into()),
+                _ => {}
+            }
+        }
+        self.peer(conn)?.socket = None;
+        Ok(())
+    }
+
     fn compare(&mut self, packet: &Packet, name: &str, words: &[Word]) -> Result<()> {
         let differs = |why: String| Err(format!("{why}; got {packet}"));
         if packet.name != name {
@@ -327,6 +342,17 @@ impl<'a> Player<'a> {
                 let socket = self.peer(conn)?.socket.as_mut().ok_or("there is no connection")?;
                 socket.send_frame(1, &[0xc0, 0]).await;
                 Ok(())
+            }
+            "alive" => self.alive(conn).await,
+            "gone" => {
+                self.flush(conn).await?;
+                self.closed(conn).await
+            }
+            "ended" => {
+                self.flush(conn).await?;
+                let packet = self.packet(conn).await?;
+                self.compare(&packet, "disconnect", &step.words)?;
+                self.closed(conn).await
             }
             "upgrade" => self.upgrade(value("path"), value("protocol"), value("status")).await,
             other => Err(format!("there is no deed {other:?}")),
