@@ -1,7 +1,7 @@
 //! One connection of a case, and what is checked of every packet that comes on it, whatever the case is about.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::decode::{Packet, decode};
 use crate::encode::Words;
@@ -83,7 +83,6 @@ impl Peer {
         if let Some(packet) = self.stash.pop_front() {
             return Ok(Some(packet));
         }
-        let late = Instant::now() + patience;
         loop {
             let socket = self.socket.as_mut().ok_or("there is no connection")?;
             if let Some((packet, size)) = decode(self.version, &socket.received)? {
@@ -94,7 +93,7 @@ impl Peer {
                 let rest = &socket.received;
                 return if rest.is_empty() { Ok(None) } else { Err(format!("closed within a packet: {rest:02x?}")) };
             }
-            socket.read(late.saturating_duration_since(Instant::now())).await?;
+            socket.read(patience).await?;
         }
     }
 }

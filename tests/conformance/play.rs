@@ -130,7 +130,7 @@ impl<'a> Player<'a> {
     }
 
     async fn send(&mut self, conn: &str, what: &str, words: &[Word]) -> Result<()> {
-        if !self.peers.get(conn).is_some_and(|peer| peer.socket.is_some()) {
+        if self.peers.get(conn).is_none_or(|peer| peer.socket.is_none()) {
             self.open(conn, None).await?;
         }
         let mut words = words.to_vec();
