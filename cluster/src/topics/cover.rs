@@ -14,6 +14,10 @@ pub fn covers(outer: &str, inner: &ParsedFilter<'_>) -> bool {
     if inner == "#" {
         return outer == "#" || outer == "+/#";
     }
+    // The level before this `#` is the empty text, which is no topic name by itself.
+    if inner == "/#" {
+        return matches!(outer, "#" | "+/#" | "+/+/#" | "/#" | "/+/#");
+    }
     let mut levels = inner.split('/');
     for level in outer.split('/') {
         match (level, levels.next()) {
@@ -68,6 +72,9 @@ mod tests {
             ("$SYS/#", "$share/g/$SYS/x", true),
             ("+", "", false),
             ("a/", "a/", true),
+            ("/+/#", "/#", true),
+            ("+/+/#", "/#", true),
+            ("/+", "/#", false),
             ("a/+", "a/", true),
         ] {
             if !inner.is_empty() {

@@ -123,6 +123,9 @@ impl Core {
         let Packet::Connect(connect) = decode(None, Sender::Client, first, body)? else {
             return Err(Fault::Silent("the first packet is not a connect"));
         };
+        if connect::takes_nothing(&connect) {
+            return Err(Fault::Silent("the client takes not even a refusal"));
+        }
         if self.lapsed {
             let ending = Ending::with(ReasonCode::SERVER_UNAVAILABLE, "this node has no lease");
             return Err(Fault::Refuse(ending, connect.version));

@@ -262,8 +262,14 @@ impl Core {
                 conn.out.write(|to| acknowledgement(to, version, PUBCOMP, ack.packet_id, reason));
                 self.mark_dirty(key);
             }
-            Packet::Subscribe(subscribe) => self.on_subscribe(key, &subscribe, out)?,
-            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(key, &unsubscribe, out),
+            Packet::Subscribe(subscribe) => {
+                active.session.check_answer(subscribe.filters.len())?;
+                self.on_subscribe(key, &subscribe, out)?;
+            }
+            Packet::Unsubscribe(unsubscribe) => {
+                active.session.check_answer(unsubscribe.filters.len())?;
+                self.on_unsubscribe(key, &unsubscribe, out);
+            }
             Packet::Pingreq => {
                 send(conn, version, &Packet::Pingresp);
                 self.mark_dirty(key);

@@ -11,6 +11,9 @@ use crate::mqtt::codec::{
     Connack, ConnackProperties, Connect, Packet, PacketId, Publish, QoS, ReasonCode, Version, encode,
 };
 
+/// A CONNACK without properties, bytes.
+const REFUSAL_BYTES: u32 = 5;
+
 /// Checks before anybody is authenticated: only what costs nothing.
 pub fn check_unauthenticated(connect: &Connect) -> Result<(), Ending> {
     if connect.properties.authentication_method.is_some() {
@@ -19,8 +22,24 @@ pub fn check_unauthenticated(connect: &Connect) -> Result<(), Ending> {
     Ok(())
 }
 
+/// Whether the client takes so little that not even a refusal may be sent (MQTT-3.1.2-24).
+pub fn takes_nothing(connect: &Connect) -> bool {
+    connect.properties.maximum_packet_size.is_some_and(|most| most.get() < REFUSAL_BYTES)
+}
+
+/// Whether the CONNACK that admits the client is within its Maximum Packet Size (MQTT-3.1.2-24). A refusal is.
+fn check_size(connect: &Connect, client_id: &str, settings: &Settings) -> Result<(), Ending> {
+    let Some(most) = connect.properties.maximum_packet_size else { return Ok(()) };
+    let mut bytes = BytesMut::new();
+    match encode(&connack(connect, client_id, settings, false), connect.version, &mut bytes) {
+        Ok(size) if size <= most.get() as usize => Ok(()),
+        _ => Err(Ending::with(ReasonCode::PACKET_TOO_LARGE, "the client takes no connack that admits it")),
+    }
+}
+
 /// Checks of an authenticated client's CONNECT against its broker's settings.
 pub fn check(connect: &Connect, client_id: &str, settings: &Settings, acl: &Acl) -> Result<(), Ending> {
+    check_size(connect, client_id, settings)?;
     allow::names(connect, client_id, settings)?;
     let Some(will) = &connect.will else { return Ok(()) };
     allow::will(will, settings, acl)?;

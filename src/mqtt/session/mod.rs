@@ -42,7 +42,7 @@ pub use share::Undelivered;
 use self::alias::{InboundAliases, OutboundAliases};
 use self::keepalive::KeepAlive;
 use self::window::SendWindow;
-use crate::mqtt::codec::{Connect, PacketId, Version};
+use crate::mqtt::codec::{Connect, PacketId, ReasonCode, Version};
 
 /// The state of one admitted client.
 #[derive(Debug)]
@@ -82,6 +82,17 @@ impl Session {
             window,
             keep_alive: KeepAlive::new(connect::keep_alive(connect, settings), now),
         }
+    }
+
+    /// Checks that the answer to a SUBSCRIBE or UNSUBSCRIBE of this many filters may be sent.
+    ///
+    /// # Errors
+    /// 0x95: it would be larger than the client takes, and nothing of it may be left out.
+    pub fn check_answer(&self, filters: usize) -> Result<(), Ending> {
+        if self.window.takes_codes(filters) {
+            return Ok(());
+        }
+        Err(Ending::with(ReasonCode::PACKET_TOO_LARGE, "the answer is larger than the client takes"))
     }
 
     /// A packet came in.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rookery_cluster::clock::Moment;
@@ -149,11 +150,52 @@ fn moved(now: Moment, kept: &Kept) -> MovedMessage {
 
 fn kept(now: Moment, moved: MovedMessage) -> Result<Kept, BadSession> {
     let MovedMessage { topic, retain_published, expiry, properties, payload, mark, ids, retain, waited, .. } = moved;
-    // Time that it waited elsewhere is taken off its expiry, as this node's clock may be younger than that.
-    let expiry = expiry.map(|s| s.saturating_sub(u32::try_from(waited / 1000).unwrap_or(u32::MAX)).max(1));
+    // It goes on waiting here, as long as it has. What this node's clock is too young for is taken off its expiry.
+    let waited = Duration::from_millis(waited);
+    let known = waited.min(now.0);
+    let unknown = u32::try_from((waited - known).as_secs()).unwrap_or(u32::MAX);
+    let expiry = expiry.map(|seconds| seconds.saturating_sub(unknown).max(1));
     let qos = |qos: u8| QoS::from_u8(qos).ok_or(BadSession);
     let published = qos(moved.published_qos)?;
     let stored = Stored { topic, qos: published, retain: retain_published, expiry, properties, payload, mark };
-    let share = moved.share.map(Arc::from);
-    Ok(Kept { message: stored.into(), since: now, qos: qos(moved.qos)?, ids, retain, share })
+    let (qos, share) = (qos(moved.qos)?, moved.share.map(Arc::from));
+    Ok(Kept { message: stored.into(), since: Moment(now.0 - known), qos, ids, retain, share })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_that_a_message_waited_elsewhere_counts() {
+        let left = |now: u64, waited: u64, expiry: u32| {
+            let (topic, ids) = ("t".into(), Box::default());
+            let (properties, payload) = (Bytes::new(), Bytes::new());
+            let (retain_published, retain, mark, qos) = (false, false, 1, 1);
+            let expiry = Some(expiry);
+            let (published_qos, share) = (qos, None);
+            let message = MovedMessage {
+                topic,
+                published_qos,
+                retain_published,
+                expiry,
+                properties,
+                payload,
+                mark,
+                qos,
+                ids,
+                retain,
+                share,
+                waited,
+            };
+            let now = Moment(Duration::from_secs(now));
+            kept(now, message).expect("is a message").expiry_left(now)
+        };
+        assert_eq!(left(1000, 2200, 100), Ok(Some(98)));
+        assert_eq!(left(1000, 2200, 2), Err(()));
+        assert_eq!(left(1000, 900, 1), Ok(Some(1)));
+        // On a node that has not run for as long as that.
+        assert_eq!(left(1, 5000, 100), Ok(Some(95)));
+        assert_eq!(left(1, 5000, 5), Err(()));
+    }
 }

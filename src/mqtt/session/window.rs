@@ -72,6 +72,13 @@ impl SendWindow {
         self.outbound_bytes = settings.outbound_bytes;
     }
 
+    /// Whether a SUBACK or UNSUBACK with this many reason codes is within what the client takes (MQTT-3.1.2-24).
+    pub fn takes_codes(&self, codes: usize) -> bool {
+        let body = size_of::<u16>() + 1 + codes;
+        let length_bytes = (1..4).find(|bytes| body >> (7 * bytes) == 0).unwrap_or(4);
+        1 + length_bytes + body <= self.max_packet
+    }
+
     /// Whether one more PUBLISH may be sent.
     pub fn open(&self, out: &Outbound) -> bool {
         self.sent + self.releasing.len() < self.size && out.len() < self.outbound_bytes

@@ -59,9 +59,11 @@ fn told(batch: &Batch) -> Vec<Told> {
                 told = (read.ordinary, read.hops, read.filters().map(String::from).collect());
                 rest = after;
             }
-            let frame = split(rest, usize::MAX).expect("well formed").expect("whole");
-            rest = &rest[frame.total..];
-            all.push(told);
+            let count = match transfer::take(&mut rest).expect("well formed") {
+                transfer::Item::Publish(..) => 1,
+                transfer::Item::Group(group) => group.payloads().expect("well formed").count(),
+            };
+            all.extend(std::iter::repeat_n(told, count));
         }
     }
     all
