@@ -59,5 +59,5 @@ fn finds_proposals_without_numbers() {
 
 #[test]
 fn finds_a_claim_that_takes_from_anybody() {
-    hunt(Sabotage::TakeFromAnybody, Mood::Claims, 100, "P3: ");
+    hunt(Sabotage::TakeFromAnybody, Mood::Claims, 400, "P3: ");
 }
