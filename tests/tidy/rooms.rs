@@ -79,6 +79,7 @@ const METADATA: &str = "cluster/src/metadata";
 const NET: &str = "cluster/src/net";
 const PKI: &str = "cluster/src/pki";
 const PROTO: &str = "proto/src";
+const RETAINED: &str = "cluster/src/retained";
 const RNG: &str = "cluster/src/rng";
 const SESSIONS: &str = "cluster/src/sessions";
 const TOPICS: &str = "cluster/src/topics";
@@ -119,6 +120,7 @@ pub const ROOMS: &[Room] = &[
     driver("cluster/src/metadata/handle", &["tokio"], &[CLOCK, CONSENSUS, IDS, LIMITS, METADATA, RNG]),
     pure(SESSIONS, &["imbl", "postcard"], &[CONSENSUS, IDS, LIMITS]),
     pure("cluster/src/interest", &["imbl"], &[CLOCK, HANDLE, IDS, LIMITS]),
+    pure(RETAINED, &[], &[CLOCK, IDS, LIMITS]),
     pure("cluster/src/forward/outbox", &[], &[HANDLE, LIMITS]),
     pure("cluster/src/forward/inbox", &[], &["cluster/src/forward/outbox", LIMITS]),
     pure("cluster/src/leases/holder", &[], &[CLOCK, IDS, LIMITS]),
@@ -126,6 +128,11 @@ pub const ROOMS: &[Room] = &[
     pure("cluster/src/placement/plan", &[], &[IDS, LIMITS, METADATA]),
     // cluster: the drivers
     driver(LOG, &["crc32c", "parking_lot", "sled"], &[DISK, IDS, LIMITS, RNG]),
+    driver(
+        "cluster/src/retained/store",
+        &["crc32c", "parking_lot"],
+        &[CLOCK, DISK, IDS, LIMITS, LOG, RETAINED, RNG],
+    ),
     driver("cluster/src/swim", &["ring", "tokio"], &[CLOCK, IDS, LIMITS, "cluster/src/membership", NET, RNG]),
     driver(
         "cluster/src/forward",

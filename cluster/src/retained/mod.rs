@@ -1,0 +1,26 @@
+//! Retained messages (P9, R15): one per topic of a broker, the last written by a hybrid clock. PURE; `store` is the
+//! driver that keeps a table on disk.
+//!
+//! Every node holds every record. A record is a message or the *tombstone* of one; of two the later stamp wins, on
+//! every node and in any order of arrival, so that tables which have seen the same writes are the same.
+//!
+//! Two ways bring records: the publisher's node sends each to every live node on its forwarding stream, and each node
+//! asks every live peer, when it starts and now and then, for what it lacks: digests of
+//! [`BUCKETS`] parts of each broker, then the records of the parts that differ ([`Table::digests`],
+//! [`differing`], [`Table::records`]).
+//!
+//! Digests are over messages, without tombstones: two tables with equal digests hold no message that a tombstone of
+//! either would remove. So a tombstone may go once the digests with every other member have been equal since it came
+//! ([`Table::bury`]), and its going changes no digest.
+
+mod digest;
+mod record;
+mod scan;
+pub mod store;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use digest::{BUCKETS, Digests, differing};
+pub use record::{Record, Stamp, Time};
+pub use table::{Bounds, Came, Cursor, Found, Full, Page, Pages, Table, Totals};
