@@ -128,11 +128,7 @@ pub const ROOMS: &[Room] = &[
     pure("cluster/src/placement/plan", &[], &[IDS, LIMITS, METADATA]),
     // cluster: the drivers
     driver(LOG, &["crc32c", "parking_lot", "sled"], &[DISK, IDS, LIMITS, RNG]),
-    driver(
-        "cluster/src/retained/store",
-        &["crc32c", "parking_lot"],
-        &[CLOCK, DISK, IDS, LIMITS, LOG, RETAINED, RNG],
-    ),
+    driver("cluster/src/retained/store", &["crc32c", "parking_lot"], &[CLOCK, DISK, IDS, LIMITS, LOG, RETAINED, RNG]),
     driver("cluster/src/swim", &["ring", "tokio"], &[CLOCK, IDS, LIMITS, "cluster/src/membership", NET, RNG]),
     driver(
         "cluster/src/forward",

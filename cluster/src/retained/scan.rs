@@ -109,7 +109,11 @@ mod tests {
         let mut from = filter.start();
         let mut inclusive = true;
         loop {
-            let bound = if inclusive { std::ops::Bound::Included(from.clone()) } else { std::ops::Bound::Excluded(from.clone()) };
+            let bound = if inclusive {
+                std::ops::Bound::Included(from.clone())
+            } else {
+                std::ops::Bound::Excluded(from.clone())
+            };
             let Some(key) = keys.range((bound, std::ops::Bound::Unbounded)).next() else { break };
             steps += 1;
             match filter.judge(key) {
@@ -128,8 +132,11 @@ mod tests {
     }
 
     fn level(wild: bool) -> impl Strategy<Value = &'static str> {
-        let names: &[&str] =
-            if wild { &["", "a", "b", "a-", "$", "é", "+", "+", "+"] } else { &["", "a", "b", "a-", "$", "é", "\u{1}", "%"] };
+        let names: &[&str] = if wild {
+            &["", "a", "b", "a-", "$", "é", "+", "+", "+"]
+        } else {
+            &["", "a", "b", "a-", "$", "é", "\u{1}", "%"]
+        };
         proptest::sample::select(names.to_vec())
     }
 

@@ -183,7 +183,7 @@ mod tests {
             entries.iter().for_each(|e| e.put(&mut out));
             let mut rest = &out[..];
             for entry in &entries {
-                prop_assert_eq!(Entry::take(&mut rest).as_ref(), Some(entry));
+                prop_assert_eq!(Entry::take(&mut rest), Some(entry.clone()));
             }
             prop_assert!(rest.is_empty());
         }
