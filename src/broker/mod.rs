@@ -4,6 +4,7 @@ mod accountant;
 pub mod core;
 mod mailbox;
 mod quota;
+mod retained;
 mod seats;
 mod serve;
 pub mod transport;

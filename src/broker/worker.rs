@@ -12,13 +12,15 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rookery_cluster::clock::{Moment, SharedClock};
-use rookery_cluster::handle::{ClaimRequest, ClusterEvent, Holder, Home, Leave, Run, SendError};
+use rookery_cluster::handle::{ClaimRequest, ClusterEvent, Holder, Home, Leave, Replicas, Run, SendError};
 use rookery_cluster::ids::{BrokerId, ClientId, Epoch, NodeId, NodeLife, Nonce, WorkerId};
+use rookery_cluster::retained::store::Store;
 use tokio::task::LocalSet;
 
 use super::Accountant;
 use super::core::{AuthRequest, Batch, ConnKey, Core, Effect, Fetched, Input, Quota, Stats, Usage, Via, View, origin};
 use super::mailbox::{Answer, Asked, LocalBatch, Mail, Mailbox};
+use super::retained::Keeper;
 use super::serve;
 
 /// What a worker asks of the rest of the node. Nothing here waits; answers come by mail.
@@ -49,6 +51,10 @@ pub trait Services: Send + Sync + 'static {
     fn recall(&self, broker: BrokerId, client: ClientId, nonce: Nonce);
     /// Asks another node for a session that is kept there; `answer` is called once.
     fn fetch(&self, home: Home, asked: Asked, answer: Answer);
+    /// Where retained messages are kept, if they are.
+    fn store(&self) -> Option<Store>;
+    /// Who must take a retained publish that begins now.
+    fn replicas(&self) -> Arc<Replicas>;
     /// A will is published.
     fn will_published(&self, token: u64);
     /// Tells the others of a filter.
@@ -154,7 +160,9 @@ pub(super) struct Shared {
     /// Who asked for sessions that are kept here, until the core has answered, which it does at once.
     tickets: RefCell<BTreeMap<u64, Answer>>,
     next_ticket: Cell<u64>,
-    config: WorkerConfig,
+    /// Batches that the store has taken and not on disk.
+    pub(super) storing: Cell<usize>,
+    pub(super) config: WorkerConfig,
 }
 
 impl Shared {
@@ -175,7 +183,7 @@ impl Shared {
             if effects.is_empty() {
                 break;
             }
-            for effect in effects {
+            for effect in self.keep_retained(effects) {
                 self.perform_one(effect);
             }
         }
@@ -196,7 +204,7 @@ impl Shared {
         }
     }
 
-    fn perform_one(&self, effect: Effect) {
+    pub(super) fn perform_one(&self, effect: Effect) {
         let services = &self.config.services;
         let worker = self.config.id;
         match effect {
@@ -217,6 +225,10 @@ impl Shared {
                 self.config.mailboxes[usize::from(to.0)].post(mail);
             }
             Effect::Send { to: Holder::Peer(peer), batch } => self.send(peer, batch),
+            Effect::Send { to: Holder::Store, batch } => self.keep_batch(Vec::new(), batch),
+            Effect::ReadRetained { conn, broker, filter, after, most } => {
+                self.read_retained(conn, broker, filter, after, most);
+            }
             Effect::Close { conn } => self.wake(conn),
             Effect::Persist { broker, client, epoch, nonce, token, changes } => {
                 services.persist(broker, client, epoch, nonce, token, changes);
@@ -322,7 +334,7 @@ impl Shared {
 
     /// What goes to other workers and nodes leaves when the tasks that are ready now have run: the flusher is
     /// queued behind them.
-    fn schedule_flush(&self) {
+    pub(super) fn schedule_flush(&self) {
         if self.core.borrow().has_batches()
             && !self.flush_due.replace(true)
             && let Some(waker) = self.flusher.borrow().as_ref()
@@ -331,7 +343,7 @@ impl Shared {
         }
     }
 
-    fn flush(&self) {
+    pub(super) fn flush(&self) {
         let now = self.config.clock.now();
         self.core.borrow_mut().flush(now, &mut self.effects.borrow_mut());
         self.perform();
@@ -343,7 +355,7 @@ impl Shared {
         self.config.clock.now()
     }
 
-    fn mailbox(&self) -> Arc<Mailbox> {
+    pub(super) fn mailbox(&self) -> Arc<Mailbox> {
         self.config.mailboxes[usize::from(self.config.id.0)].clone()
     }
 }
@@ -354,6 +366,9 @@ const READ_BYTES: usize = 128 << 10;
 async fn run(config: WorkerConfig, stats: Arc<Mutex<(Stats, usize)>>) {
     let mut core = Core::new(config.id, config.life, config.seed);
     core.share_quota(config.services.quota());
+    if let Some(keeper) = Keeper::of(&config) {
+        core.retain(Arc::new(keeper));
+    }
     let shared = Rc::new(Shared {
         core: RefCell::new(core),
         buffer: RefCell::new(vec![0; READ_BYTES]),
@@ -366,6 +381,7 @@ async fn run(config: WorkerConfig, stats: Arc<Mutex<(Stats, usize)>>) {
         flush_due: Cell::new(false),
         tickets: RefCell::default(),
         next_ticket: Cell::new(0),
+        storing: Cell::new(0),
         config,
     });
     spawn(flusher(shared.clone()));
@@ -416,6 +432,8 @@ fn sweep(shared: &Rc<Shared>, mail: &mut Vec<Mail>) -> Option<crate::mqtt::codec
             }
             Mail::Asked { asked, answer } => shared.asked(&asked, answer),
             Mail::Fetched { conn, reply } => shared.step(Input::Fetched { conn, reply }),
+            Mail::Stored { batches, through } => shared.stored(batches, through),
+            Mail::Retained { conn, broker, filter, page } => shared.on_retained(conn, broker, &filter, page),
             Mail::Recheck { broker } => shared.step(Input::Recheck { broker }),
             Mail::Reconfigured { broker, settings } => shared.step(Input::Reconfigured { broker, settings }),
             Mail::CloseAll { reason } => shared.step(Input::CloseAll { reason }),
@@ -443,10 +461,15 @@ fn on_cluster(shared: &Shared, event: ClusterEvent) {
         }
         ClusterEvent::Room { peer } => shared.step(Input::Room { to: Holder::Peer(peer) }),
         ClusterEvent::PeerExpired { peer } => shared.step(Input::Expired { holder: Holder::Peer(peer.node) }),
-        ClusterEvent::Interest { token, changes } => shared.step(Input::Interest { token, changes: &changes }),
+        // Who hears that its interest is seen copies what is in the store by then.
+        ClusterEvent::Interest { token, changes } => {
+            shared.flush();
+            shared.step(Input::Interest { token, changes: &changes });
+        }
         ClusterEvent::Barrier { token, seen } => shared.step(Input::Barrier { token, seen }),
         ClusterEvent::InterestComplete(true) => shared.step(Input::InterestComplete),
         ClusterEvent::InterestComplete(false) => {}
+        ClusterEvent::RetainedComplete => shared.step(Input::RetainedComplete),
         ClusterEvent::Claim(event) => shared.step(Input::Claim(event)),
         ClusterEvent::Will { token, broker, message } => {
             shared.step(Input::Will { token, broker, message: &message });

@@ -19,6 +19,7 @@ use rookery_cluster::metadata::{self, Metadata, State};
 use rookery_cluster::net::{SharedNet, SharedPeers, TlsPeerChannels, TokioNet};
 use rookery_cluster::pki::CaHash;
 use rookery_cluster::placement::driver::Placement;
+use rookery_cluster::retained::store::Store;
 use rookery_cluster::rng::{SharedRng, SystemRng};
 use rookery_cluster::swim::{self, Keyring, Members, SwimConfig};
 use rookery_raft::{GroupConfig, Groups, Settings};
@@ -133,7 +134,7 @@ impl Node {
         for (node, address) in files.peers.iter().filter(|(node, _)| **node != files.node) {
             peers.set_address(*node, address.clone());
         }
-        let stores = Arc::new(Stores::open(data)?);
+        let stores = Arc::new(Stores::open(data, clock.clone(), rng.clone())?);
         let shared_peers: SharedPeers = peers.clone();
         let groups = Groups::start(Settings {
             node: files.node,
@@ -177,6 +178,7 @@ impl Node {
             clock.clone(),
             config.node.domain.clone(),
             mailboxes,
+            stores.retained.clone(),
         );
         let authority = Arc::new(Authority {
             metadata: metadata.clone(),
@@ -330,6 +332,7 @@ impl Node {
                 clock: self.clock.clone(),
                 data,
                 control: control.clone(),
+                retained: Some(self.retained(&view)),
             },
             &self.door,
         );
@@ -356,6 +359,7 @@ impl Node {
             self.metadata.watch(),
             forward.clone(),
             self.services.clone(),
+            self.stores.retained.clone(),
         ));
         let (members, swim) = self.membership(life).await?;
         let certificates =
@@ -366,6 +370,18 @@ impl Node {
             .map_err(NodeError::Listen)?;
         tasks.spawn(certificates.keep());
         Ok(Life { workers, forward, accountant, listeners, reloads, members, swim, _tasks: tasks })
+    }
+
+    /// The store of retained messages as this life begins with it.
+    fn retained(&self, view: &State) -> Store {
+        let store = &self.stores.retained;
+        if store.stale() && view.nodes().count() > 1 {
+            tracing::warn!("this node was away for long: its retained messages are copied afresh");
+            store.set_aside();
+        }
+        let gone = store.brokers().into_iter().filter(|broker| view.broker(*broker).is_none());
+        gone.for_each(|broker| store.remove(broker));
+        store.clone()
     }
 
     async fn membership(&self, life: NodeLife) -> Result<(Members, JoinHandle<()>), NodeError> {

@@ -80,6 +80,7 @@ const NET: &str = "cluster/src/net";
 const PKI: &str = "cluster/src/pki";
 const PROTO: &str = "proto/src";
 const RETAINED: &str = "cluster/src/retained";
+const RETAINED_STORE: &str = "cluster/src/retained/store";
 const RNG: &str = "cluster/src/rng";
 const SESSIONS: &str = "cluster/src/sessions";
 const TOPICS: &str = "cluster/src/topics";
@@ -102,7 +103,7 @@ pub const ROOMS: &[Room] = &[
     pure(IDS, &[], &[]),
     pure(LIMITS, &[], &[IDS]),
     driver(CONSENSUS, &[], &[IDS]),
-    pure(HANDLE, &[], &[IDS]),
+    pure(HANDLE, &[], &[CLOCK, IDS, RETAINED]),
     // cluster: the four traits of the world, each with its real implementation
     driver(CLOCK, &["rustix"], &[]),
     driver(RNG, &["ring"], &[]),
@@ -143,6 +144,8 @@ pub const ROOMS: &[Room] = &[
             LIMITS,
             NET,
             PROTO,
+            RETAINED,
+            RETAINED_STORE,
         ],
     ),
     driver(
@@ -191,13 +194,13 @@ pub const ROOMS: &[Room] = &[
     pure("src/mqtt", &[], &[]),
     pure(CODEC, &[], &[]),
     pure("src/mqtt/session", &[], &[CLOCK, IDS, LIMITS, TOPICS, CODEC]),
-    pure("src/broker/core", &["slab"], &[CLOCK, HANDLE, IDS, LIMITS, TOPICS, CODEC, "src/mqtt/session"]),
+    pure("src/broker/core", &["slab"], &[CLOCK, HANDLE, IDS, LIMITS, RETAINED, TOPICS, CODEC, "src/mqtt/session"]),
     // the broker, drivers
     driver("src/config", &["clap", "toml", "tracing_subscriber"], &[LIMITS, METADATA]),
     driver(
         "src/broker",
         &["futures_util", "parking_lot", "tokio", "tokio_rustls", "tokio_tungstenite"],
-        &[CLOCK, HANDLE, IDS, LIMITS, "src/broker/core", CODEC],
+        &[CLOCK, HANDLE, IDS, LIMITS, RETAINED, RETAINED_STORE, "src/broker/core", CODEC],
     ),
     driver(
         "src/listeners",
@@ -255,6 +258,7 @@ pub const ROOMS: &[Room] = &[
             NET,
             PKI,
             "cluster/src/placement",
+            RETAINED_STORE,
             RNG,
             "cluster/src/swim",
             CODEC,

@@ -9,11 +9,12 @@
 //! [`BUCKETS`] parts of each broker, then the records of the parts that differ ([`Table::digests`],
 //! [`differing`], [`Table::records`]).
 //!
-//! Digests are over messages, without tombstones: two tables with equal digests hold no message that a tombstone of
-//! either would remove. So a tombstone may go once the digests with every other member have been equal since it came
-//! ([`Table::bury`]), and its going changes no digest.
+//! Digests are over messages, without tombstones, so that one that goes changes no digest. It may go once every other
+//! member is known to hold no message that it removes: equal digests show that, and where they differ the records do
+//! ([`Table::removes`], [`Gate::confirmed`], [`Table::bury`]).
 
 mod digest;
+mod gate;
 mod record;
 mod scan;
 pub mod store;
@@ -22,5 +23,6 @@ mod table;
 mod tests;
 
 pub use digest::{BUCKETS, Digests, differing};
+pub use gate::Gate;
 pub use record::{Record, Stamp, Time};
 pub use table::{Bounds, Came, Cursor, Found, Full, Page, Pages, Table, Totals};

@@ -181,6 +181,12 @@ impl Table {
         })
     }
 
+    /// Whether the topic has a tombstone that removes `record`, a message.
+    pub fn removes(&self, broker: BrokerId, name: &str, record: &Record) -> bool {
+        record.message.is_some()
+            && self.get(broker, name).is_some_and(|ours| ours.message.is_none() && ours.beats(record))
+    }
+
     /// Makes tombstones of the messages that have expired; how many.
     pub fn expire(&mut self, now: Moment, wall: UnixMillis) -> usize {
         let mut gone = 0;

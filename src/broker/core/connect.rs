@@ -256,6 +256,7 @@ impl Core {
             recent: None,
             durable: grant.map(|grant| Durable { id: grant.id, expiry }),
             persisting: None,
+            reads: Default::default(),
             parked_until: None,
             meter: Default::default(),
         });

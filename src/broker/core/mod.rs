@@ -28,6 +28,7 @@ mod orphans;
 mod park;
 mod publish;
 mod quota;
+mod retained;
 mod room;
 mod share;
 mod stats;
@@ -45,6 +46,7 @@ use bytes::Bytes;
 use rookery_cluster::clock::{Moment, UnixMillis};
 use rookery_cluster::handle::{ClaimEvent, ClaimRequest, Holder, Home, InterestChange, Leave, Run};
 use rookery_cluster::ids::{BrokerId, ClientId, Epoch, NodeLife, Nonce, SessionId, WorkerId};
+use rookery_cluster::retained::{Cursor, Page, Pages};
 use rookery_cluster::topics::Acl;
 use slab::Slab;
 
@@ -56,6 +58,7 @@ use self::dest::Destination;
 use self::interest::Barrier;
 pub use self::moving::Fetched;
 pub use self::quota::{Quota, Share, Tally};
+pub use self::retained::Retaining;
 use self::room::{DestIndex, Room};
 pub use self::stats::{DropReason, Dropped, Stats};
 use self::will::PendingWill;
@@ -160,6 +163,10 @@ pub enum Input<'a> {
     Fetched { conn: ConnKey, reply: Fetched },
     /// A will is to be published.
     Will { token: u64, broker: BrokerId, message: &'a [u8] },
+    /// Every retained message that was acknowledged is in this node's store.
+    RetainedComplete,
+    /// A page that [`Effect::ReadRetained`] asked for, up to date as of now.
+    Retained { conn: ConnKey, filter: &'a str, page: Page },
     /// Every live peer's interest is known (R11): connections may publish.
     InterestComplete,
     /// What restricts `broker`'s connections (all brokers', if `None`) may have changed.
@@ -218,6 +225,8 @@ pub enum Effect {
     Unsubscribe { broker: BrokerId, filter: Arc<str> },
     /// The interest changes of `token` are in effect here.
     InterestSeen { token: u64 },
+    /// Read some of the retained messages that match a filter; answered by [`Input::Retained`].
+    ReadRetained { conn: ConnKey, broker: BrokerId, filter: Arc<str>, after: Option<Cursor>, most: Pages },
     /// Send a batch; answered by [`Input::Accepted`] or, at once, by [`Input::NoCredit`].
     Send { to: Holder, batch: Batch },
     /// Close the socket once what waits is flushed, or `linger` passed; then [`Input::Closed`].
@@ -263,6 +272,11 @@ pub struct Core {
     paced: Vec<ConnKey>,
     quota: Box<dyn Quota>,
     interest_complete: bool,
+    /// Where retained publishes are kept, if they are.
+    retaining: Option<Arc<dyn Retaining>>,
+    retained_complete: bool,
+    /// Connections that may have room for retained messages.
+    readers: BTreeSet<ConnKey>,
     /// Whether this node may not serve (R1), as of this step.
     lapsed: bool,
     /// The time of this step.
@@ -307,6 +321,9 @@ impl Core {
             paced: Vec::new(),
             quota: Box::new(Tally::default()),
             interest_complete: false,
+            retaining: None,
+            retained_complete: false,
+            readers: BTreeSet::new(),
             lapsed: false,
             clock: Moment::default(),
             orphaned: BTreeSet::new(),
@@ -368,6 +385,8 @@ impl Core {
             }
             Input::Fetched { conn, reply } => self.on_fetched(conn, reply, out),
             Input::Will { token, broker, message } => self.on_will(now, token, broker, message, out),
+            Input::RetainedComplete => self.on_retained_complete(),
+            Input::Retained { conn, filter, page } => self.on_retained(now, view.wall(), conn, filter, page),
             Input::InterestComplete => self.on_interest_complete(),
             Input::Recheck { broker } => self.on_recheck(broker, view, out),
             Input::Reconfigured { broker, settings } => self.on_reconfigured(broker, &settings),
@@ -418,13 +437,14 @@ impl Core {
                 Ok(expired) => self.stats.drop(DropReason::Subscriber(Dropped::Expired), expired),
                 Err(ending) => tracing::error!(what = ending.what, "queued message lost"),
             }
+            self.reads_on(key);
         }
         self.account_for(key);
     }
 
     /// Whether [`Core::flush`] has something to do.
     pub fn has_batches(&self) -> bool {
-        !self.touched.is_empty()
+        !self.touched.is_empty() || (self.retained_complete && !self.readers.is_empty())
     }
 
     /// Whether the connection is read from: not while it waits for others, nor while a destination that it

@@ -15,6 +15,7 @@ use crate::mqtt::codec::{
 };
 
 mod qos2;
+mod retained;
 mod sessions;
 mod share;
 

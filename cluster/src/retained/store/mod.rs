@@ -227,6 +227,12 @@ impl Store {
         self.shared.push(items, durable, taken);
     }
 
+    /// Whether a tombstone here removes one of these.
+    pub fn removes(&self, writes: &[Write]) -> bool {
+        let table = self.shared.table.read();
+        writes.iter().any(|write| table.removes(write.broker, &write.topic, &write.record))
+    }
+
     /// Reads a page and hands it to `then`, at one moment: no record is taken between the two.
     pub fn page(&self, broker: BrokerId, filter: &str, after: Option<Cursor>, most: Pages, then: impl FnOnce(Page)) {
         let table = self.shared.table.read();

@@ -73,7 +73,7 @@ fn directed(hops: u8) -> Vec<Run> {
     Directions::encode(&mut body, false, hops, choice, &[SHARED]);
     let publish = Publish { topic: "t/1".into(), qos: QoS::AtLeastOnce, packet_id: Some(id(1)), ..Publish::default() };
     encode(&Packet::Publish(Box::new(publish)), Version::V5, &mut body).expect("encodes");
-    vec![Run { broker: B, count: 1, body: body.freeze() }]
+    vec![Run { broker: B, count: 1, body: body.freeze(), retained: Vec::new() }]
 }
 
 #[test]
