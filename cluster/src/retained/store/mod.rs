@@ -1,5 +1,5 @@
 //! A table of retained messages that is on disk as well: an append-only file, one writer, one sync for all that was
-//! queued meanwhile. The reasons are in `docs/design/0005-retained.md`.
+//! queued meanwhile. The reasons are in `docs/design/0009-retained.md`.
 //!
 //! Rules:
 //! 1. Everything is read from memory; the file is read once, at the start.
