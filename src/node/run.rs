@@ -297,6 +297,7 @@ impl Node {
             listeners: begun.listeners.counters(),
             reloads: begun.reloads.clone(),
             accountant: begun.accountant.clone(),
+            retained: self.stores.retained.clone(),
         });
         self.serving = Some(begun);
         *self.admin.serving.write() = true;

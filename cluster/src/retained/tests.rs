@@ -52,8 +52,11 @@ fn pull(into: &mut Table, from: &Table) {
         after = Some(*last);
         for (broker, theirs) in page {
             let mask = differing(&into.digests_of(broker), &theirs);
+            if mask == 0 {
+                continue;
+            }
             let mut topic: Option<String> = None;
-            while mask != 0 {
+            loop {
                 let most = Pages { messages: 2, bytes: 50, steps: 5 };
                 let (records, next) = from.records(broker, mask, topic.as_deref(), most);
                 for (name, record) in records {

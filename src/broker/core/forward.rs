@@ -21,9 +21,10 @@ impl Core {
         self.place_orphans(now);
         for dest in std::mem::take(&mut self.touched) {
             self.dests[usize::from(dest)].touched = false;
-            if self.dests[usize::from(dest)].holder != Holder::Store {
-                self.send_batches(now, dest, out);
+            if self.dests[usize::from(dest)].holder == Holder::Store {
+                continue;
             }
+            self.send_batches(now, dest, out);
             let destination = &self.dests[usize::from(dest)];
             if destination.paused && !destination.congested() {
                 self.unblock(dest);

@@ -444,7 +444,7 @@ impl Core {
 
     /// Whether [`Core::flush`] has something to do.
     pub fn has_batches(&self) -> bool {
-        !self.touched.is_empty() || (self.retained_complete && !self.readers.is_empty())
+        !self.touched.is_empty() || self.reads_due()
     }
 
     /// Whether the connection is read from: not while it waits for others, nor while a destination that it

@@ -28,6 +28,8 @@ use crate::mqtt::session::{Delivery, Ending, Message, Settings};
 const PAGE_MESSAGES: usize = 256;
 /// Topics that are looked at for one page.
 const PAGE_STEPS: usize = 4096;
+/// Pages that are read before others get their turn (R19).
+const READS_PER_FLUSH: usize = 16;
 /// No page is read for a client with more bytes than this before it.
 const READ_BELOW: usize = 256 << 10;
 
@@ -160,17 +162,32 @@ impl Core {
     /// sent the same.
     pub(super) fn flush_retained(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let Some(&store) = self.dest_of.get(&Holder::Store) else { return };
-        let behind = |dest: &super::dest::Destination| matches!(dest.holder, Holder::Worker(_)) && dest.congested();
-        if self.dests.iter().any(behind) {
+        if self.siblings_behind() {
             return;
         }
         self.send_batches(now, store, out);
-        if !self.retained_complete || self.dests[usize::from(store)].congested() {
-            return;
+        let destination = &self.dests[usize::from(store)];
+        if destination.paused && !destination.congested() {
+            self.unblock(store);
         }
-        for key in std::mem::take(&mut self.readers) {
-            self.read_next(key, out);
+        for _ in 0..READS_PER_FLUSH {
+            if !self.reads_due() {
+                return;
+            }
+            if let Some(key) = self.readers.pop_first() {
+                self.read_next(key, out);
+            }
         }
+    }
+
+    /// Whether some other worker has not been sent all that it is owed.
+    fn siblings_behind(&self) -> bool {
+        self.dests.iter().any(|dest| matches!(dest.holder, Holder::Worker(_)) && dest.congested())
+    }
+
+    /// Whether a flush would read for somebody.
+    pub(super) fn reads_due(&self) -> bool {
+        self.retained_complete && !self.readers.is_empty() && self.has_credit(Holder::Store) && !self.siblings_behind()
     }
 
     fn read_next(&mut self, key: ConnKey, out: &mut Vec<Effect>) {
