@@ -69,3 +69,40 @@ async fn t14_a_retained_message_is_at_every_node_and_outlives_kills() {
     cluster.start_again().await.expect("starts again");
     assert_eq!(retained(&cluster, 2, &subscriber).await, expected(&kept), "all were killed at once");
 }
+
+#[tokio::test]
+async fn t14_a_subscriber_gets_what_was_acknowledged_or_newer_and_never_older_after_newer() {
+    let cluster = three().await;
+    let [subscriber, publisher] = credentials(&cluster).try_into().expect("dev issues two credentials");
+    let acknowledged = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let mut from = connect(&cluster, 1, &publisher).await;
+    let counted = acknowledged.clone();
+    let publishing = tokio::spawn(async move {
+        for n in 1..=600_u64 {
+            from.publish("r/n", n.to_string(), QoS::AtLeastOnce, true).await.expect("is acknowledged");
+            counted.store(n, std::sync::atomic::Ordering::Release);
+        }
+    });
+    let mut rounds = 0;
+    while !publishing.is_finished() {
+        let mut at = connect(&cluster, 1 + rounds % 3, &subscriber).await;
+        let least = acknowledged.load(std::sync::atomic::Ordering::Acquire);
+        at.subscribe(&[("r/+", QoS::AtLeastOnce)]).await.expect("subscribes");
+        let (mut last, mut got) = (0, 0);
+        while got < 4 && !publishing.is_finished() {
+            let next = timeout(std::time::Duration::from_millis(100), at.next()).await;
+            let Ok(event) = next else { continue };
+            let Event::Message(message) = event.expect("the connection holds") else { continue };
+            let n: u64 = String::from_utf8_lossy(&message.payload).parse().expect("a number");
+            assert!(n >= last, "{n} came after {last}");
+            if message.retain {
+                assert!(n >= least, "{n} is kept, but {least} was acknowledged before");
+            }
+            (last, got) = (n, got + 1);
+        }
+        at.disconnect().await.expect("ends");
+        rounds += 1;
+    }
+    publishing.await.expect("publishes");
+    assert!(rounds > 1);
+}
