@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::clock::UnixMillis;
 use crate::ids::{BrokerId, ClientId, Epoch, NodeId, NodeLife, Nonce, SessionId, WorkerId};
+use crate::retained::{Record, Stamp, Time};
 
 /// One worker's mailbox, as the cluster sees it. Posting never waits; what is posted is bounded by the
 /// sender's credit (R10), so the mailbox itself does not refuse.
@@ -40,6 +42,8 @@ pub enum ClusterEvent {
     Barrier { token: u64, seen: bool },
     /// Whether this node has every live peer's interest snapshot (R11). Until `true` it accepts no PUBLISH.
     InterestComplete(bool),
+    /// This node has every retained message that was acknowledged (R15): until then it answers for none.
+    RetainedComplete,
     /// About the claim of one connection.
     Claim(ClaimEvent),
     /// A will to be published now (R16): `message` as it was claimed. Confirmed by `Sessions::will_published` once all
@@ -54,6 +58,8 @@ pub enum Holder {
     Peer(NodeId),
     /// This other worker of this node.
     Worker(WorkerId),
+    /// This node's store of retained messages: it wants those of all brokers.
+    Store,
 }
 
 /// One change of interest.
@@ -77,6 +83,54 @@ pub struct Run {
     pub count: u32,
     /// The publishes, encoded by the broker.
     pub body: Bytes,
+    /// What every node keeps, in this order; beside the publishes, which live subscribers get.
+    pub retained: Vec<Arc<Retained>>,
+}
+
+/// What is kept of a retained publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retained {
+    /// When it was written, by the publisher's node.
+    pub time: Time,
+    /// Its topic.
+    pub topic: Arc<str>,
+    /// When it is as good as deleted.
+    pub expires: Option<UnixMillis>,
+    /// The message, encoded by the broker; `None`: what the topic has is removed.
+    pub message: Option<Bytes>,
+    /// It must be on disk before it is accepted.
+    pub durable: bool,
+}
+
+/// Who must take a retained publish (P9).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Replicas {
+    /// The live peers, all of them.
+    pub peers: Vec<NodeId>,
+    /// Of those so many, with this node's own disk, are a majority of the members.
+    pub needed: u16,
+}
+
+impl Run {
+    /// What of it is kept, if it came from `node`: topics and records.
+    pub fn records(&self, node: NodeId) -> impl Iterator<Item = (Arc<str>, Record)> {
+        self.retained.iter().map(move |kept| {
+            let stamp = Stamp { time: kept.time, node };
+            (Arc::clone(&kept.topic), Record { stamp, expires: kept.expires, message: kept.message.clone() })
+        })
+    }
+
+    /// Bytes of what is kept.
+    pub fn kept_bytes(&self) -> usize {
+        self.retained.iter().map(|kept| kept.bytes()).sum()
+    }
+}
+
+impl Retained {
+    /// Bytes that it takes in a batch.
+    pub fn bytes(&self) -> usize {
+        self.topic.len() + self.message.as_ref().map_or(0, Bytes::len) + 32
+    }
 }
 
 /// A batch that arrived from a worker of another node.

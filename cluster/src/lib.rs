@@ -21,6 +21,7 @@ pub mod metadata;
 pub mod net;
 pub mod pki;
 pub mod placement;
+pub mod retained;
 pub mod rng;
 pub mod sessions;
 pub mod swim;

@@ -122,3 +122,28 @@ pub const REQUEST_MEMORY: usize = 65_536;
 pub const MAX_CREDENTIALS_PER_CALL: usize = 100;
 /// Revoked credentials of one broker (seed, "Limits").
 pub const MAX_REVOCATIONS: usize = 10_000;
+
+// ---- retained messages (R15) --------------------------------------------------------------------------
+
+/// Topics of one broker that may have a retained message; more are refused (0x97). As many tombstones are kept
+/// beside them.
+pub const RETAINED_MESSAGES: usize = 200_000;
+/// Bytes of one broker's retained messages and their topics; more are refused (0x97).
+pub const RETAINED_BYTES: usize = 256 << 20;
+/// Bytes of all brokers' retained messages: every node keeps them in memory.
+pub const RETAINED_NODE_BYTES: usize = 2 << 30;
+/// A record of a peer whose clock is further ahead than this is refused (R15).
+pub const RETAINED_CLOCK_AHEAD: Duration = Duration::from_millis(500);
+/// No tombstone goes sooner: by then nothing older of its topic is on its way, as whoever sent it was answered or is
+/// not live any more.
+pub const TOMBSTONE_LEAST: Duration = Duration::from_secs(60);
+/// No tombstone is kept longer: a node that was away for longer copies afresh.
+pub const TOMBSTONE_MOST: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How often a node compares its retained messages with each live peer's.
+pub const RETAINED_COMPARE_EVERY: Duration = Duration::from_secs(30);
+/// Records in one answer between nodes, bytes; the last one may exceed it.
+pub const RETAINED_CHUNK_BYTES: usize = 1 << 20;
+
+const _: () = assert!(RETAINED_CHUNK_BYTES + 2 * MAX_PACKET_BYTES < MAX_GRPC_MESSAGE_BYTES);
+const _: () = assert!(2 * (ms(PUBLISH_TIMEOUT) + ms(LEASE) + 2 * ms(LEASE_DRIFT_MARGIN)) < ms(TOMBSTONE_LEAST));
+const _: () = assert!(RETAINED_BYTES < RETAINED_NODE_BYTES);

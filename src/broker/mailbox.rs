@@ -7,6 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rookery_cluster::handle::{ClusterEvent, Run, WorkerPort};
 use rookery_cluster::ids::{BrokerId, ClientId, SessionId, WorkerId};
+use rookery_cluster::retained::Page;
 use tokio::sync::Notify;
 
 use super::core::{Admitted, ConnKey, Fetched, Settings, Transport};
@@ -63,6 +64,10 @@ pub enum Mail {
     Asked { asked: Asked, answer: Answer },
     /// What the worker that keeps a session answered.
     Fetched { conn: ConnKey, reply: Fetched },
+    /// The store has that many batches on disk, up to `through`.
+    Stored { batches: usize, through: u64 },
+    /// A page that was read for a subscriber.
+    Retained { conn: ConnKey, broker: BrokerId, filter: Arc<str>, page: Page },
     /// What restricts the connections of `broker` (of all, if `None`) may have changed.
     Recheck { broker: Option<BrokerId> },
     /// A broker's limits changed.

@@ -4,8 +4,10 @@ mod accountant;
 pub mod core;
 mod mailbox;
 mod quota;
+mod retained;
 mod seats;
 mod serve;
+mod services;
 pub mod transport;
 pub mod worker;
 
@@ -13,4 +15,5 @@ pub use accountant::Accountant;
 pub use mailbox::{Answer, Asked, LocalBatch, Mail, Mailbox};
 pub use quota::SharedQuota;
 pub use seats::{Counted, Seat, Seats, Source, Tally};
-pub use worker::{Services, Worker, WorkerConfig, WorkerStats};
+pub use services::Services;
+pub use worker::{Worker, WorkerConfig, WorkerStats};

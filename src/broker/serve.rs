@@ -74,6 +74,8 @@ fn turn(shared: &Rc<Shared>, key: ConnKey, incoming: &mut Incoming, cx: &mut Con
         if let Poll::Ready(Err(_)) = write(shared, key, incoming, cx) {
             return Poll::Ready(End::Gone);
         }
+        // What was written made room: there may be retained messages to be read.
+        shared.schedule_flush();
         if shared.core.borrow().closing(key) {
             return Poll::Ready(End::Closing);
         }

@@ -1,5 +1,7 @@
 //! A worker: one thread, one current-thread runtime, its sockets and its [`Core`]. Performs what the core decides.
 
+mod loops;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
@@ -12,54 +14,16 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rookery_cluster::clock::{Moment, SharedClock};
-use rookery_cluster::handle::{ClaimRequest, ClusterEvent, Holder, Home, Leave, Run, SendError};
-use rookery_cluster::ids::{BrokerId, ClientId, Epoch, NodeId, NodeLife, Nonce, WorkerId};
+use rookery_cluster::handle::{ClusterEvent, Holder, Home, SendError};
+use rookery_cluster::ids::{NodeId, NodeLife, WorkerId};
 use tokio::task::LocalSet;
 
+use self::loops::{drain, flusher, ticker};
 use super::Accountant;
-use super::core::{AuthRequest, Batch, ConnKey, Core, Effect, Fetched, Input, Quota, Stats, Usage, Via, View, origin};
+use super::core::{Batch, ConnKey, Core, Effect, Fetched, Input, Stats, Usage, Via, origin};
 use super::mailbox::{Answer, Asked, LocalBatch, Mail, Mailbox};
-use super::serve;
-
-/// What a worker asks of the rest of the node. Nothing here waits; answers come by mail.
-pub trait Services: Send + Sync + 'static {
-    /// What the core sees of the world.
-    fn view(&self) -> &dyn View;
-    /// Where the worker counts what a node has only so many of.
-    fn quota(&self) -> Box<dyn Quota>;
-    /// Checks a token off this thread, then posts [`Mail::Authenticated`].
-    fn authenticate(self: Arc<Self>, answer: Arc<Mailbox>, conn: ConnKey, request: AuthRequest);
-    /// Asks for a claim.
-    fn claim(&self, request: ClaimRequest);
-    /// Gives up a claim that was asked for.
-    fn abandon(&self, broker: BrokerId, client: ClientId, nonce: Nonce);
-    /// Gives a claim back.
-    fn release(&self, broker: BrokerId, client: ClientId, epoch: Epoch, nonce: Nonce, leave: Leave);
-    /// Has a session's shard store changes of its subscriptions.
-    fn persist(
-        &self,
-        broker: BrokerId,
-        client: ClientId,
-        epoch: Epoch,
-        nonce: Nonce,
-        token: u64,
-        changes: Vec<(Arc<str>, Option<u64>)>,
-    );
-    /// Asks a session's shard for its subscriptions.
-    fn recall(&self, broker: BrokerId, client: ClientId, nonce: Nonce);
-    /// Asks another node for a session that is kept there; `answer` is called once.
-    fn fetch(&self, home: Home, asked: Asked, answer: Answer);
-    /// A will is published.
-    fn will_published(&self, token: u64);
-    /// Tells the others of a filter.
-    fn subscribe(&self, worker: WorkerId, broker: BrokerId, filter: Arc<str>, token: u64);
-    /// Tells the others that the filter is not wanted any more.
-    fn unsubscribe(&self, worker: WorkerId, broker: BrokerId, filter: Arc<str>);
-    /// Confirms interest changes.
-    fn interest_seen(&self, worker: WorkerId, token: u64);
-    /// Sends a batch to a peer.
-    fn send(&self, worker: WorkerId, peer: NodeId, runs: Vec<Run>) -> Result<u64, (SendError, Vec<Run>)>;
-}
+use super::retained::Keeper;
+use super::{Services, serve};
 
 /// What a worker is started with.
 pub struct WorkerConfig {
@@ -83,8 +47,6 @@ pub struct WorkerConfig {
 
 /// How often a worker without work shows that it lives; small against `limits::LEASE_RENEW_EVERY`.
 pub const PROGRESS_EVERY: Duration = Duration::from_millis(250);
-/// How often a worker's counters are published.
-const STATS_EVERY: Duration = Duration::from_millis(500);
 
 /// A running worker.
 pub struct Worker {
@@ -154,7 +116,9 @@ pub(super) struct Shared {
     /// Who asked for sessions that are kept here, until the core has answered, which it does at once.
     tickets: RefCell<BTreeMap<u64, Answer>>,
     next_ticket: Cell<u64>,
-    config: WorkerConfig,
+    /// Batches that the store has taken and not on disk.
+    pub(super) storing: Cell<usize>,
+    pub(super) config: WorkerConfig,
 }
 
 impl Shared {
@@ -175,7 +139,7 @@ impl Shared {
             if effects.is_empty() {
                 break;
             }
-            for effect in effects {
+            for effect in self.keep_retained(effects) {
                 self.perform_one(effect);
             }
         }
@@ -196,7 +160,7 @@ impl Shared {
         }
     }
 
-    fn perform_one(&self, effect: Effect) {
+    pub(super) fn perform_one(&self, effect: Effect) {
         let services = &self.config.services;
         let worker = self.config.id;
         match effect {
@@ -217,6 +181,10 @@ impl Shared {
                 self.config.mailboxes[usize::from(to.0)].post(mail);
             }
             Effect::Send { to: Holder::Peer(peer), batch } => self.send(peer, batch),
+            Effect::Send { to: Holder::Store, batch } => self.keep_batch(Vec::new(), batch),
+            Effect::ReadRetained { conn, broker, filter, after, most } => {
+                self.read_retained(conn, broker, filter, after, most);
+            }
             Effect::Close { conn } => self.wake(conn),
             Effect::Persist { broker, client, epoch, nonce, token, changes } => {
                 services.persist(broker, client, epoch, nonce, token, changes);
@@ -322,7 +290,7 @@ impl Shared {
 
     /// What goes to other workers and nodes leaves when the tasks that are ready now have run: the flusher is
     /// queued behind them.
-    fn schedule_flush(&self) {
+    pub(super) fn schedule_flush(&self) {
         if self.core.borrow().has_batches()
             && !self.flush_due.replace(true)
             && let Some(waker) = self.flusher.borrow().as_ref()
@@ -331,7 +299,7 @@ impl Shared {
         }
     }
 
-    fn flush(&self) {
+    pub(super) fn flush(&self) {
         let now = self.config.clock.now();
         self.core.borrow_mut().flush(now, &mut self.effects.borrow_mut());
         self.perform();
@@ -343,7 +311,7 @@ impl Shared {
         self.config.clock.now()
     }
 
-    fn mailbox(&self) -> Arc<Mailbox> {
+    pub(super) fn mailbox(&self) -> Arc<Mailbox> {
         self.config.mailboxes[usize::from(self.config.id.0)].clone()
     }
 }
@@ -354,6 +322,9 @@ const READ_BYTES: usize = 128 << 10;
 async fn run(config: WorkerConfig, stats: Arc<Mutex<(Stats, usize)>>) {
     let mut core = Core::new(config.id, config.life, config.seed);
     core.share_quota(config.services.quota());
+    if let Some(keeper) = Keeper::of(&config) {
+        core.retain(Arc::new(keeper));
+    }
     let shared = Rc::new(Shared {
         core: RefCell::new(core),
         buffer: RefCell::new(vec![0; READ_BYTES]),
@@ -366,6 +337,7 @@ async fn run(config: WorkerConfig, stats: Arc<Mutex<(Stats, usize)>>) {
         flush_due: Cell::new(false),
         tickets: RefCell::default(),
         next_ticket: Cell::new(0),
+        storing: Cell::new(0),
         config,
     });
     spawn(flusher(shared.clone()));
@@ -416,6 +388,8 @@ fn sweep(shared: &Rc<Shared>, mail: &mut Vec<Mail>) -> Option<crate::mqtt::codec
             }
             Mail::Asked { asked, answer } => shared.asked(&asked, answer),
             Mail::Fetched { conn, reply } => shared.step(Input::Fetched { conn, reply }),
+            Mail::Stored { batches, through } => shared.stored(batches, through),
+            Mail::Retained { conn, broker, filter, page } => shared.on_retained(conn, broker, &filter, page),
             Mail::Recheck { broker } => shared.step(Input::Recheck { broker }),
             Mail::Reconfigured { broker, settings } => shared.step(Input::Reconfigured { broker, settings }),
             Mail::CloseAll { reason } => shared.step(Input::CloseAll { reason }),
@@ -443,55 +417,18 @@ fn on_cluster(shared: &Shared, event: ClusterEvent) {
         }
         ClusterEvent::Room { peer } => shared.step(Input::Room { to: Holder::Peer(peer) }),
         ClusterEvent::PeerExpired { peer } => shared.step(Input::Expired { holder: Holder::Peer(peer.node) }),
-        ClusterEvent::Interest { token, changes } => shared.step(Input::Interest { token, changes: &changes }),
+        // Who hears that its interest is seen copies what is in the store by then.
+        ClusterEvent::Interest { token, changes } => {
+            shared.flush();
+            shared.step(Input::Interest { token, changes: &changes });
+        }
         ClusterEvent::Barrier { token, seen } => shared.step(Input::Barrier { token, seen }),
         ClusterEvent::InterestComplete(true) => shared.step(Input::InterestComplete),
         ClusterEvent::InterestComplete(false) => {}
+        ClusterEvent::RetainedComplete => shared.step(Input::RetainedComplete),
         ClusterEvent::Claim(event) => shared.step(Input::Claim(event)),
         ClusterEvent::Will { token, broker, message } => {
             shared.step(Input::Will { token, broker, message: &message });
         }
-    }
-}
-
-async fn flusher(shared: Rc<Shared>) {
-    std::future::poll_fn(|cx| {
-        *shared.flusher.borrow_mut() = Some(cx.waker().clone());
-        if shared.flush_due.replace(false) {
-            shared.flush();
-        }
-        std::task::Poll::<()>::Pending
-    })
-    .await;
-}
-
-async fn ticker(shared: Rc<Shared>, stats: Arc<Mutex<(Stats, usize)>>) {
-    let mut published = shared.config.clock.now();
-    loop {
-        shared.config.progress.fetch_add(1, Ordering::Relaxed);
-        shared.step(Input::Tick);
-        shared.flush();
-        let now = shared.config.clock.now();
-        if now.since(published) >= STATS_EVERY {
-            published = now;
-            let core = shared.core.borrow();
-            *stats.lock() = (core.stats.clone(), core.connections());
-        }
-        let due = shared.core.borrow().next_wakeup().since(now);
-        tokio::time::sleep(due.clamp(Duration::from_millis(1), PROGRESS_EVERY)).await;
-    }
-}
-
-/// How long a stopping worker waits for its clients' sockets.
-const DRAIN: Duration = Duration::from_secs(2);
-
-async fn drain(shared: &Shared) {
-    let all_closed = async {
-        while shared.core.borrow().connections() > 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    if tokio::time::timeout(DRAIN, all_closed).await.is_err() {
-        tracing::warn!("some connections did not close in time");
     }
 }

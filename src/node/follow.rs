@@ -1,6 +1,6 @@
 //! What follows from a change of the metadata: addresses, live peers, replicas, and what workers must look at again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rookery_cluster::claims::Board;
@@ -8,6 +8,7 @@ use rookery_cluster::forward::Forward;
 use rookery_cluster::ids::{BrokerId, GroupId, Incarnation, LogIndex, NodeId};
 use rookery_cluster::metadata::{Change, Lease, State};
 use rookery_cluster::net::TlsPeerChannels;
+use rookery_cluster::retained::store::Store;
 use rookery_raft::{GroupConfig, Groups};
 use tokio::sync::watch;
 
@@ -66,7 +67,10 @@ pub async fn workers(
     mut views: watch::Receiver<Arc<State>>,
     forward: Forward,
     services: Arc<NodeServices>,
+    retained: Store,
 ) {
+    let mut members = members_of(&view);
+    forward.set_members(members.clone());
     let mut live = live_peers(own, &view);
     forward.set_live(live.clone());
     services.told(view.applied());
@@ -78,14 +82,23 @@ pub async fn workers(
         if next.applied() <= view.applied() {
             continue;
         }
+        let now_members = members_of(&next);
+        if now_members != members {
+            members = now_members;
+            forward.set_members(members.clone());
+        }
         let now_live = live_peers(own, &next);
         if now_live != live {
             live = now_live;
             forward.set_live(live.clone());
         }
-        tell(&services, &next, view.applied());
+        tell(&services, &retained, &next, view.applied());
         view = next;
     }
+}
+
+fn members_of(view: &State) -> BTreeSet<NodeId> {
+    view.nodes().map(|node| node.id).collect()
 }
 
 fn live_peers(own: NodeId, view: &State) -> BTreeMap<NodeId, Incarnation> {
@@ -93,7 +106,7 @@ fn live_peers(own: NodeId, view: &State) -> BTreeMap<NodeId, Incarnation> {
 }
 
 /// Tells the workers what changed after `seen`.
-fn tell(services: &NodeServices, view: &State, seen: LogIndex) {
+fn tell(services: &NodeServices, retained: &Store, view: &State, seen: LogIndex) {
     match view.changes_since(seen) {
         Some(changes) => changes.for_each(|change| match change {
             Change::Broker { id, restricts } => {
@@ -102,7 +115,10 @@ fn tell(services: &NodeServices, view: &State, seen: LogIndex) {
                     recheck(services, Some(*id));
                 }
             }
-            Change::BrokerDeleted(id) => recheck(services, Some(*id)),
+            Change::BrokerDeleted(id) => {
+                recheck(services, Some(*id));
+                retained.remove(*id);
+            }
             _ => {}
         }),
         None => {

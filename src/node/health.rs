@@ -7,6 +7,7 @@ use parking_lot::RwLock;
 use rookery_cluster::claims::Sessions;
 use rookery_cluster::forward::Forward;
 use rookery_cluster::leases::driver::Lease;
+use rookery_cluster::retained::store::Store;
 
 use super::admin::Admin;
 use crate::api::ClusterView;
@@ -31,6 +32,7 @@ pub struct LifeStats {
     pub listeners: Counters,
     pub reloads: Option<Arc<ReloadStats>>,
     pub accountant: Arc<Accountant>,
+    pub retained: Store,
 }
 
 impl Health for NodeHealth {
@@ -47,6 +49,7 @@ impl Health for NodeHealth {
             listeners(&life.listeners, page);
             reloads(life.reloads.as_deref(), page);
             buffers(&life.accountant, page);
+            retained(&life.retained, page);
         }
     }
 }
@@ -207,5 +210,26 @@ fn reloads(stats: Option<&ReloadStats>, page: &mut Page) {
         "rookery_certificate_reloads_total",
         "Changed certificate files, taken into use or refused.",
         [of("taken", &stats.taken), of("refused", &stats.refused)],
+    );
+}
+
+fn retained(store: &Store, page: &mut Page) {
+    let (totals, stats) = (store.totals(), store.stats());
+    page.gauge("rookery_retained_messages", "Retained messages of all brokers.", totals.messages);
+    page.gauge("rookery_retained_tombstones", "Removed ones that are remembered.", totals.records - totals.messages);
+    page.gauge("rookery_retained_bytes", "Bytes of retained messages and their topics.", totals.bytes);
+    let what = [
+        ("taken", stats.taken),
+        ("batches_written", stats.batches),
+        ("rewritten", stats.rewritten),
+        ("disk_errors", stats.disk_errors),
+        ("expired", stats.expired),
+        ("buried", stats.buried),
+        ("refused_clock_ahead", stats.refused_ahead),
+    ];
+    page.counters(
+        "rookery_retained_total",
+        "What the store of retained messages did.",
+        what.into_iter().map(|(what, n)| ([("what", what.to_owned())], n)),
     );
 }

@@ -1,5 +1,7 @@
 //! A node from start to stop.
 
+mod parts;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use rookery_cluster::metadata::{self, Metadata, State};
 use rookery_cluster::net::{SharedNet, SharedPeers, TlsPeerChannels, TokioNet};
 use rookery_cluster::pki::CaHash;
 use rookery_cluster::placement::driver::Placement;
+use rookery_cluster::retained::store::Store;
 use rookery_cluster::rng::{SharedRng, SystemRng};
 use rookery_cluster::swim::{self, Keyring, Members, SwimConfig};
 use rookery_raft::{GroupConfig, Groups, Settings};
@@ -133,7 +136,7 @@ impl Node {
         for (node, address) in files.peers.iter().filter(|(node, _)| **node != files.node) {
             peers.set_address(*node, address.clone());
         }
-        let stores = Arc::new(Stores::open(data)?);
+        let stores = Arc::new(Stores::open(data, clock.clone(), rng.clone())?);
         let shared_peers: SharedPeers = peers.clone();
         let groups = Groups::start(Settings {
             node: files.node,
@@ -177,6 +180,7 @@ impl Node {
             clock.clone(),
             config.node.domain.clone(),
             mailboxes,
+            stores.retained.clone(),
         );
         let authority = Arc::new(Authority {
             metadata: metadata.clone(),
@@ -295,6 +299,7 @@ impl Node {
             listeners: begun.listeners.counters(),
             reloads: begun.reloads.clone(),
             accountant: begun.accountant.clone(),
+            retained: self.stores.retained.clone(),
         });
         self.serving = Some(begun);
         *self.admin.serving.write() = true;
@@ -330,6 +335,7 @@ impl Node {
                 clock: self.clock.clone(),
                 data,
                 control: control.clone(),
+                retained: Some(self.retained(&view)),
             },
             &self.door,
         );
@@ -356,6 +362,7 @@ impl Node {
             self.metadata.watch(),
             forward.clone(),
             self.services.clone(),
+            self.stores.retained.clone(),
         ));
         let (members, swim) = self.membership(life).await?;
         let certificates =
@@ -366,39 +373,6 @@ impl Node {
             .map_err(NodeError::Listen)?;
         tasks.spawn(certificates.keep());
         Ok(Life { workers, forward, accountant, listeners, reloads, members, swim, _tasks: tasks })
-    }
-
-    async fn membership(&self, life: NodeLife) -> Result<(Members, JoinHandle<()>), NodeError> {
-        let listen = self.config.cluster.listen;
-        let seeds = self
-            .metadata
-            .view()
-            .nodes()
-            .filter(|n| n.id != self.files.node)
-            .filter_map(|n| n.card.addresses.swim.parse().ok())
-            .collect();
-        let swim = SwimConfig {
-            life,
-            bind: listen,
-            advertised: card::advertised(&self.config).parse().ok(),
-            card: card::gossip(&self.config, life),
-            seeds,
-            keys: Keyring::new(1, &self.files.secrets.cluster_key),
-        };
-        let net: SharedNet = Arc::new(TokioNet);
-        Ok(swim::start(swim, net, self.clock.clone(), self.rng.clone()).await?)
-    }
-
-    fn removal(&self) -> Removal {
-        Removal {
-            files: self.files.clone(),
-            data: self.config.node.data_dir.clone(),
-            address: card::advertised(&self.config),
-            ca: self.ca,
-            clock: self.clock.clone(),
-            lease: self.lease.clone(),
-            metadata: self.metadata.clone(),
-        }
     }
 
     async fn stop(mut self, end: &Result<End, NodeError>) {

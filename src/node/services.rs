@@ -7,10 +7,11 @@ use rookery_cluster::clock::{Moment, SharedClock, UnixMillis};
 use rookery_cluster::consensus::BoxFuture;
 use rookery_cluster::control::{AppliedPort, Handover, KeptSessions, SessionAsked, SessionReply};
 use rookery_cluster::forward::Forward;
-use rookery_cluster::handle::{ClaimRequest, Home, Leave, Run, SendError};
+use rookery_cluster::handle::{ClaimRequest, Home, Leave, Replicas, Run, SendError};
 use rookery_cluster::ids::{BrokerId, ClientId, Epoch, LogIndex, NodeId, NodeLife, Nonce, WorkerId};
 use rookery_cluster::leases::driver::Lease;
 use rookery_cluster::metadata::{Metadata, State};
+use rookery_cluster::retained::store::Store;
 use rookery_cluster::sessions::ClaimKey;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -46,6 +47,7 @@ pub struct NodeServices {
     queue: Arc<Semaphore>,
     catch_up: CatchUp,
     mailboxes: Vec<Arc<Mailbox>>,
+    store: Store,
     forward: OnceLock<Forward>,
     /// The life that the workers serve under.
     life: OnceLock<NodeLife>,
@@ -62,6 +64,7 @@ impl NodeServices {
         clock: SharedClock,
         domain: String,
         mailboxes: Vec<Arc<Mailbox>>,
+        store: Store,
     ) -> Arc<Self> {
         let catch_up = CatchUp::new(metadata.clone(), clock.clone());
         Arc::new(Self {
@@ -79,6 +82,7 @@ impl NodeServices {
             checks: Semaphore::new(CHECKS_AT_ONCE),
             queue: Arc::new(Semaphore::new(MAX_CHECKS)),
             mailboxes,
+            store,
             forward: OnceLock::new(),
             life: OnceLock::new(),
             told: watch::Sender::new(LogIndex(0)),
@@ -275,6 +279,14 @@ impl Services for NodeServices {
                 }
             });
         });
+    }
+
+    fn store(&self) -> Option<Store> {
+        Some(self.store.clone())
+    }
+
+    fn replicas(&self) -> Arc<Replicas> {
+        self.forward.get().map_or_else(Arc::default, Forward::replicas)
     }
 
     fn will_published(&self, token: u64) {

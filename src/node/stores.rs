@@ -1,17 +1,22 @@
-//! What a node keeps on disk for its Raft groups, opened and checked.
+//! What a node keeps on disk: its Raft groups' logs and the retained messages, opened and checked.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rookery_cluster::clock::SharedClock;
 use rookery_cluster::disk::{SharedDisk, SystemDisk};
 use rookery_cluster::log::{FatalHook, LogOpenError, SegmentLog, SegmentLogConfig, SledLog, SledLogConfig};
+use rookery_cluster::retained::store::{Store, StoreConfig};
+use rookery_cluster::rng::SharedRng;
 
-/// The logs of all groups.
+/// The logs of all groups, and the retained messages.
 pub struct Stores {
     /// The metadata group's.
     pub metadata: Arc<SledLog>,
     /// The session shards', one for all.
     pub shards: SegmentLog,
+    /// Retained messages.
+    pub retained: Store,
     /// Where snapshots are.
     pub snapshots: PathBuf,
 }
@@ -22,7 +27,7 @@ impl Stores {
     ///
     /// # Errors
     /// A damaged log names its file and record; nothing is served from it.
-    pub fn open(data: &Path) -> Result<Self, LogOpenError> {
+    pub fn open(data: &Path, clock: SharedClock, rng: SharedRng) -> Result<Self, LogOpenError> {
         let disk: SharedDisk = Arc::new(SystemDisk);
         let fatal = FatalHook::new(|why| {
             tracing::error!(why, "the disk failed, this process ends");
@@ -33,14 +38,19 @@ impl Stores {
             disk.clone(),
             SledLogConfig { fatal: fatal.clone(), ..SledLogConfig::default() },
         )?;
-        let shards =
-            SegmentLog::open(&data.join("shards"), disk, SegmentLogConfig { fatal, ..SegmentLogConfig::default() })?;
-        Ok(Self { metadata: Arc::new(metadata), shards, snapshots: data.join("snapshots") })
+        let shards = SegmentLog::open(
+            &data.join("shards"),
+            disk.clone(),
+            SegmentLogConfig { fatal, ..SegmentLogConfig::default() },
+        )?;
+        let retained = Store::open(&data.join("retained"), disk, StoreConfig::new(clock, rng))?;
+        Ok(Self { metadata: Arc::new(metadata), shards, retained, snapshots: data.join("snapshots") })
     }
 
     /// Makes what is queued durable and lets go of the directories.
     pub fn close(&self) {
         self.metadata.close();
         self.shards.close();
+        self.retained.close();
     }
 }

@@ -7,6 +7,7 @@ mod t10_mosquitto;
 mod t11_mqttjs;
 mod t12_paho;
 mod t13_own_client;
+mod t14_retained;
 mod t20_takeover;
 mod t21_revocation;
 mod t23_shared_subscriptions;

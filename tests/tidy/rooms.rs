@@ -79,6 +79,8 @@ const METADATA: &str = "cluster/src/metadata";
 const NET: &str = "cluster/src/net";
 const PKI: &str = "cluster/src/pki";
 const PROTO: &str = "proto/src";
+const RETAINED: &str = "cluster/src/retained";
+const RETAINED_STORE: &str = "cluster/src/retained/store";
 const RNG: &str = "cluster/src/rng";
 const SESSIONS: &str = "cluster/src/sessions";
 const TOPICS: &str = "cluster/src/topics";
@@ -101,7 +103,7 @@ pub const ROOMS: &[Room] = &[
     pure(IDS, &[], &[]),
     pure(LIMITS, &[], &[IDS]),
     driver(CONSENSUS, &[], &[IDS]),
-    pure(HANDLE, &[], &[IDS]),
+    pure(HANDLE, &[], &[CLOCK, IDS, RETAINED]),
     // cluster: the four traits of the world, each with its real implementation
     driver(CLOCK, &["rustix"], &[]),
     driver(RNG, &["ring"], &[]),
@@ -117,8 +119,9 @@ pub const ROOMS: &[Room] = &[
     pure("cluster/src/membership", &["foca", "postcard", "rand"], &[IDS, LIMITS]),
     pure(METADATA, &["imbl", "postcard"], &[CLOCK, CONSENSUS, IDS, LIMITS]),
     driver("cluster/src/metadata/handle", &["tokio"], &[CLOCK, CONSENSUS, IDS, LIMITS, METADATA, RNG]),
-    pure(SESSIONS, &["imbl", "postcard"], &[CONSENSUS, IDS, LIMITS]),
+    pure(SESSIONS, &["imbl", "postcard"], &[CONSENSUS, HANDLE, IDS, LIMITS]),
     pure("cluster/src/interest", &["imbl"], &[CLOCK, HANDLE, IDS, LIMITS]),
+    pure(RETAINED, &[], &[CLOCK, IDS, LIMITS]),
     pure("cluster/src/forward/outbox", &[], &[HANDLE, LIMITS]),
     pure("cluster/src/forward/inbox", &[], &["cluster/src/forward/outbox", LIMITS]),
     pure("cluster/src/leases/holder", &[], &[CLOCK, IDS, LIMITS]),
@@ -126,6 +129,7 @@ pub const ROOMS: &[Room] = &[
     pure("cluster/src/placement/plan", &[], &[IDS, LIMITS, METADATA]),
     // cluster: the drivers
     driver(LOG, &["crc32c", "parking_lot", "sled"], &[DISK, IDS, LIMITS, RNG]),
+    driver("cluster/src/retained/store", &["crc32c", "parking_lot"], &[CLOCK, DISK, IDS, LIMITS, LOG, RETAINED, RNG]),
     driver("cluster/src/swim", &["ring", "tokio"], &[CLOCK, IDS, LIMITS, "cluster/src/membership", NET, RNG]),
     driver(
         "cluster/src/forward",
@@ -140,12 +144,14 @@ pub const ROOMS: &[Room] = &[
             LIMITS,
             NET,
             PROTO,
+            RETAINED,
+            RETAINED_STORE,
         ],
     ),
     driver(
         CONTROL,
-        &["futures_util", "tokio", "tonic"],
-        &[CLOCK, CONSENSUS, IDS, LEASES, LIMITS, METADATA, NET, PROTO, SESSIONS],
+        &["futures_util", "postcard", "tokio", "tonic"],
+        &[CLOCK, CONSENSUS, HANDLE, IDS, LEASES, LIMITS, METADATA, NET, PROTO, SESSIONS],
     ),
     driver(
         LEASES,
@@ -187,14 +193,14 @@ pub const ROOMS: &[Room] = &[
     pure("src/lib", &[], &[]),
     pure("src/mqtt", &[], &[]),
     pure(CODEC, &[], &[]),
-    pure("src/mqtt/session", &[], &[CLOCK, IDS, LIMITS, TOPICS, CODEC]),
-    pure("src/broker/core", &["slab"], &[CLOCK, HANDLE, IDS, LIMITS, TOPICS, CODEC, "src/mqtt/session"]),
+    pure("src/mqtt/session", &["postcard"], &[CLOCK, IDS, LIMITS, TOPICS, CODEC]),
+    pure("src/broker/core", &["slab"], &[CLOCK, HANDLE, IDS, LIMITS, RETAINED, TOPICS, CODEC, "src/mqtt/session"]),
     // the broker, drivers
     driver("src/config", &["clap", "toml", "tracing_subscriber"], &[LIMITS, METADATA]),
     driver(
         "src/broker",
         &["futures_util", "parking_lot", "tokio", "tokio_rustls", "tokio_tungstenite"],
-        &[CLOCK, HANDLE, IDS, LIMITS, "src/broker/core", CODEC],
+        &[CLOCK, HANDLE, IDS, LIMITS, RETAINED, RETAINED_STORE, "src/broker/core", CODEC],
     ),
     driver(
         "src/listeners",
@@ -252,7 +258,9 @@ pub const ROOMS: &[Room] = &[
             NET,
             PKI,
             "cluster/src/placement",
+            RETAINED_STORE,
             RNG,
+            SESSIONS,
             "cluster/src/swim",
             CODEC,
             "src/api",

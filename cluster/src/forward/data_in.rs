@@ -163,6 +163,7 @@ impl Served {
     fn on_batch(&mut self, Batch { seq, runs }: Batch) -> Result<(), Status> {
         self.since += 1;
         let runs = wire::runs(runs);
+        self.inner.check_times(&runs)?;
         let receiver = &self.receiver;
         let order = receiver.delivery.lock();
         let stream = {
@@ -185,16 +186,28 @@ impl Served {
 
     fn hand_on(&self, stream: u64, seq: u64, runs: Vec<Run>) {
         let mut workers = self.inner.serving.read().of(&runs);
-        if workers.is_empty() {
+        let kept = self.inner.retained.as_ref().filter(|_| runs.iter().any(|run| !run.retained.is_empty()));
+        if workers.is_empty() && runs.iter().any(|run| run.count > 0) {
             // What is directed to shared subscriptions whose last members have gone is for some worker to direct on.
             workers.push(WorkerId(0));
         }
+        let parties = workers.len() + usize::from(kept.is_some());
+        if parties == 0 {
+            self.receiver.done(stream, seq);
+            return;
+        }
         let receiver = Arc::clone(&self.receiver);
-        let receipt = Receipt::new(workers.len(), Box::new(move || receiver.done(stream, seq)));
+        let receipt = Receipt::new(parties, Box::new(move || receiver.done(stream, seq)));
         let (origin, worker) = (self.receiver.origin, self.receiver.worker);
         let batch = Arc::new(ForwardedBatch { origin, worker, seq, runs, workers, receipt });
-        for worker in &batch.workers {
-            self.inner.ports[usize::from(worker.0)].post(ClusterEvent::Forwarded(Arc::clone(&batch)));
+        let post = || {
+            for worker in &batch.workers {
+                self.inner.ports[usize::from(worker.0)].post(ClusterEvent::Forwarded(Arc::clone(&batch)));
+            }
+        };
+        match kept {
+            Some(kept) => kept.take(&batch, post),
+            None => post(),
         }
     }
 

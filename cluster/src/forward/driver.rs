@@ -16,6 +16,7 @@ use tonic::{Code, Extensions, Status};
 use super::data_in::Receiver;
 use super::data_out::{self, Sender};
 use super::interest_driver::{self, InterestState, Serving};
+use super::retained::{self, Retained};
 use super::stats::Counters;
 use super::{ForwardConfig, ForwardStats, interest_out, wire};
 use crate::clock::SharedClock;
@@ -26,9 +27,9 @@ use crate::limits;
 use crate::net::{PeerIdentity, Purpose, SharedPeers};
 
 /// First pause before a stream is opened again: about what a process needs to notice and listen.
-const BACKOFF_FIRST: Duration = Duration::from_millis(50);
+pub(super) const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 /// The pause doubles up to this: a peer that is back is found well before a barrier or publish times out.
-const BACKOFF_MOST: Duration = Duration::from_millis(1000);
+pub(super) const BACKOFF_MOST: Duration = Duration::from_millis(1000);
 /// A call that is not answered for this long is given up.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -47,6 +48,9 @@ pub(super) struct Inner {
     /// Told when a barrier begins while none was waiting.
     pub(super) barrier_began: tokio::sync::Notify,
     pub(super) serving: RwLock<Serving>,
+    /// Told when a peer has acknowledged something.
+    pub(super) acknowledged: tokio::sync::Notify,
+    pub(super) retained: Option<Retained>,
     workers: Vec<Worker>,
     /// Streams from peers, by the sending worker.
     pub(super) receivers: Mutex<BTreeMap<(NodeLife, WorkerId), Arc<Receiver>>>,
@@ -58,7 +62,7 @@ pub(super) struct Inner {
 #[derive(Default)]
 struct Live {
     peers: BTreeMap<NodeId, LivePeer>,
-    ticker: Option<AbortHandle>,
+    tickers: Vec<AbortHandle>,
 }
 
 struct LivePeer {
@@ -96,13 +100,19 @@ impl Inner {
             interest: Mutex::new(InterestState::new(count)),
             barrier_began: tokio::sync::Notify::new(),
             serving: RwLock::default(),
+            acknowledged: tokio::sync::Notify::new(),
+            retained: config.retained.map(|store| Retained::new(store, config.own.node)),
             workers: (0..count).map(|_| Worker::default()).collect(),
             receivers: Mutex::default(),
             numbers: AtomicU64::new(1),
             stopped: AtomicBool::new(false),
         });
         let ticker = inner.control.spawn(interest_driver::tick(Arc::clone(&inner)));
-        inner.live.lock().ticker = Some(ticker.abort_handle());
+        let mut tickers = vec![ticker.abort_handle()];
+        if inner.retained.is_some() {
+            tickers.push(inner.control.spawn(retained::tick(Arc::clone(&inner))).abort_handle());
+        }
+        inner.live.lock().tickers = tickers;
         inner
     }
 
@@ -118,6 +128,8 @@ impl Inner {
             }
             stays
         });
+        // Before anybody else hears of them: see `retained`.
+        self.retained_live(&new);
         self.input(Input::Live(new.clone()));
         for (node, incarnation) in new {
             live.peers.entry(node).or_insert_with(|| {
@@ -159,7 +171,7 @@ impl Inner {
     pub(super) fn stop(&self) {
         let mut live = self.live.lock();
         self.stopped.store(true, Ordering::Release);
-        live.ticker.take().iter().for_each(AbortHandle::abort);
+        live.tickers.drain(..).for_each(|ticker| ticker.abort());
         for peer in std::mem::take(&mut live.peers).values() {
             peer.tasks.iter().for_each(AbortHandle::abort);
         }
@@ -235,6 +247,9 @@ impl Inner {
     fn open(self: &Arc<Self>, peer: NodeLife) -> Vec<AbortHandle> {
         let link = interest_out::run(Arc::clone(self), peer);
         let mut tasks = vec![self.control.spawn(link).abort_handle()];
+        if self.retained.is_some() {
+            tasks.push(self.control.spawn(retained::run(Arc::clone(self), peer)).abort_handle());
+        }
         for (index, worker) in self.workers.iter().enumerate() {
             let sender = Arc::new(Sender::new(WorkerId(index as u16), peer, self.number()));
             worker.links.write().senders.insert(peer.node, Arc::clone(&sender));

@@ -48,6 +48,11 @@ impl InterestState {
         self.hub.stats()
     }
 
+    /// See [`Hub::heard_by`].
+    pub(super) fn heard_by(&self, peer: NodeLife) -> bool {
+        self.hub.heard_by(peer)
+    }
+
     pub(super) fn close_all(&mut self) {
         self.to.clear();
         self.from.values().for_each(|(_, link)| link.close());
@@ -77,12 +82,16 @@ impl Inner {
 
     fn step(&self, state: &mut InterestState, input: Input) {
         let idle = state.hub.next_wakeup().is_none();
+        let acknowledged = matches!(input, Input::Acknowledged { .. });
         let mut outputs = std::mem::take(&mut state.outputs);
         state.hub.step(self.clock.now(), input, &mut outputs);
         for output in outputs.drain(..) {
             self.perform(state, output);
         }
         state.outputs = outputs;
+        if acknowledged {
+            self.acknowledged.notify_waiters();
+        }
         if idle && state.hub.next_wakeup().is_some() {
             self.barrier_began.notify_one();
         }

@@ -9,6 +9,9 @@
 //!
 //! **Interest.** Each node tells each live peer what it wants, see [`crate::interest`].
 //!
+//! **Retained publishes** go to every live peer and into its [`Store`], see `retained`; the peers compare what they
+//! have, and a node that starts copies it.
+//!
 //! **Locks**, in the order in which they are taken: `live`, `interest`, `links`, one stream. Workers' mailboxes
 //! are posted to while they are held, so that events come in the order in which things happened: a
 //! [`WorkerPort`](crate::handle::WorkerPort) must not call back into [`Forward`] from `post`.
@@ -22,21 +25,23 @@ mod driver;
 mod interest_driver;
 mod interest_in;
 mod interest_out;
+mod retained;
 mod service;
 mod stats;
 mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use service::{Door, Service, service};
 pub use stats::ForwardStats;
 
 use crate::clock::SharedClock;
-use crate::handle::{Run, SendError, SharedWorkerPort};
+use crate::handle::{Replicas, Run, SendError, SharedWorkerPort};
 use crate::ids::{BrokerId, Incarnation, NodeId, NodeLife, WorkerId};
 use crate::interest::{Input, Interest};
 use crate::net::SharedPeers;
+use crate::retained::store::Store;
 use driver::Inner;
 
 /// What [`Forward::start`] needs.
@@ -53,6 +58,8 @@ pub struct ForwardConfig {
     pub data: tokio::runtime::Handle,
     /// Where the interest links' tasks run: not behind message traffic (R18).
     pub control: tokio::runtime::Handle,
+    /// Where retained publishes are kept; without it they are delivered only.
+    pub retained: Option<Store>,
 }
 
 /// A worker's (and the node's) handle to the forwarding streams. Cheap to clone; no call waits.
@@ -84,6 +91,16 @@ impl Forward {
     /// node whose lease was granted before this node's own (a linearized read): R11 rests on it.
     pub fn set_live(&self, live: BTreeMap<NodeId, Incarnation>) {
         self.inner.set_live(live);
+    }
+
+    /// All members of the cluster, this node included: what P9's majority is of.
+    pub fn set_members(&self, members: BTreeSet<NodeId>) {
+        self.inner.set_members(members);
+    }
+
+    /// Who must take a retained publish that begins now.
+    pub fn replicas(&self) -> Arc<Replicas> {
+        self.inner.retained.as_ref().map_or_else(Arc::default, |retained| retained.replicas())
     }
 
     /// Queues a batch of at most `limits::FORWARD_BATCH_BYTES` from `worker` to `peer`; returns its number, from 1

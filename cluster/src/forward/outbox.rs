@@ -11,7 +11,7 @@ const RUN_OVERHEAD: usize = 64;
 
 /// What the runs of a batch cost, in bytes of credit.
 pub fn cost(runs: &[Run]) -> usize {
-    runs.iter().map(|run| run.body.len() + RUN_OVERHEAD).sum()
+    runs.iter().map(|run| run.body.len() + run.kept_bytes() + RUN_OVERHEAD).sum()
 }
 
 /// A numbered batch.

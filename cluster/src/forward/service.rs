@@ -5,11 +5,14 @@ use std::sync::{Arc, OnceLock};
 
 use futures_util::Stream;
 use rookery_proto::forward::forward_server::{Forward, ForwardServer};
-use rookery_proto::forward::{DataReply, DataRequest, InterestReply, InterestRequest};
+use rookery_proto::forward::{
+    DataReply, DataRequest, InterestReply, InterestRequest, RetainedDigestsReply, RetainedDigestsRequest,
+    RetainedRecordsReply, RetainedRecordsRequest,
+};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::driver::Inner;
-use super::{data_in, interest_in};
+use super::{data_in, interest_in, retained};
 use crate::limits;
 
 /// The service to add to the server for peers.
@@ -55,5 +58,19 @@ impl Forward for Door {
     ) -> Result<Response<Self::InterestStream>, Status> {
         let replies = interest_in::serve(self.inner()?, request).await?;
         Ok(Response::new(Box::pin(replies)))
+    }
+
+    async fn retained_digests(
+        &self,
+        request: Request<RetainedDigestsRequest>,
+    ) -> Result<Response<RetainedDigestsReply>, Status> {
+        retained::digests(&*self.inner()?, &request).map(Response::new)
+    }
+
+    async fn retained_records(
+        &self,
+        request: Request<RetainedRecordsRequest>,
+    ) -> Result<Response<RetainedRecordsReply>, Status> {
+        retained::records(&*self.inner()?, &request).map(Response::new)
     }
 }

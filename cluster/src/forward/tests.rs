@@ -12,7 +12,7 @@ use crate::ids::BrokerId;
 use crate::limits::{FORWARD_BATCH_BYTES, FORWARD_WINDOW_BYTES};
 
 fn runs(bytes: usize) -> Vec<Run> {
-    vec![Run { broker: BrokerId(1), count: 1, body: Bytes::from(vec![0; bytes]) }]
+    vec![Run { broker: BrokerId(1), count: 1, body: Bytes::from(vec![0; bytes]), retained: Vec::new() }]
 }
 
 fn reply(accepted: u64, received: u64) -> Reply {

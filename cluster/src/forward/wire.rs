@@ -1,14 +1,19 @@
 //! Between the messages of `forward.proto` and this crate's types. Bodies are passed on, never copied.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use rookery_proto::forward as proto;
 use tonic::Status;
 
 use super::outbox::{Batch, Reply};
-use crate::handle::Run;
+use crate::clock::UnixMillis;
+use crate::handle::{Retained, Run};
 use crate::ids::{BrokerId, Incarnation, NodeId, NodeLife};
 use crate::interest::{Content, Interest, Interests, Message};
+use crate::retained::store::Write;
+use crate::retained::{Record, Stamp, Time};
 
 /// The version of the messages that this binary speaks. 2: publishes of one topic travel in groups.
 pub(super) const VERSION: u32 = 2;
@@ -40,7 +45,8 @@ pub(super) fn target(hello: &proto::Hello) -> NodeLife {
 pub(super) fn batch(batch: &Batch) -> proto::DataRequest {
     let runs = batch.runs.iter().map(|run| {
         let (broker_high, broker_low) = halves(run.broker);
-        proto::Run { broker_high, broker_low, count: run.count, body: run.body.clone() }
+        let retained = run.retained.iter().map(|kept| retained(kept)).collect();
+        proto::Run { broker_high, broker_low, count: run.count, body: run.body.clone(), retained }
     });
     let batch = proto::Batch { seq: batch.seq, runs: runs.collect() };
     proto::DataRequest { kind: Some(proto::data_request::Kind::Batch(batch)) }
@@ -48,8 +54,62 @@ pub(super) fn batch(batch: &Batch) -> proto::DataRequest {
 
 pub(super) fn runs(runs: Vec<proto::Run>) -> Vec<Run> {
     runs.into_iter()
-        .map(|run| Run { broker: broker(run.broker_high, run.broker_low), count: run.count, body: run.body })
+        .map(|run| Run {
+            broker: broker(run.broker_high, run.broker_low),
+            count: run.count,
+            body: run.body,
+            retained: run.retained.into_iter().map(|retained| Arc::new(parse_retained(retained))).collect(),
+        })
         .collect()
+}
+
+fn retained(retained: &Retained) -> proto::Retained {
+    proto::Retained {
+        time: retained.time.0,
+        topic: retained.topic.to_string(),
+        expires: retained.expires.map_or(0, |at| at.0),
+        message: retained.message.clone(),
+        durable: retained.durable,
+    }
+}
+
+fn parse_retained(retained: proto::Retained) -> Retained {
+    Retained {
+        time: Time(retained.time),
+        topic: retained.topic.into(),
+        expires: moment(retained.expires),
+        // The message is a part of the whole batch, and may be kept much longer.
+        message: retained.message.map(|message| Bytes::copy_from_slice(&message)),
+        durable: retained.durable,
+    }
+}
+
+/// 0 stands for never.
+fn moment(unix_millis: u64) -> Option<UnixMillis> {
+    (unix_millis != 0).then_some(UnixMillis(unix_millis))
+}
+
+pub(super) fn broker_name(id: BrokerId) -> proto::BrokerName {
+    let (high, low) = halves(id);
+    proto::BrokerName { high, low }
+}
+
+pub(super) fn parse_broker(name: &proto::BrokerName) -> BrokerId {
+    broker(name.high, name.low)
+}
+
+pub(super) fn record(topic: String, record: Record) -> proto::RetainedRecord {
+    let Record { stamp, expires, message } = record;
+    let expires = expires.map_or(0, |at| at.0);
+    proto::RetainedRecord { topic, time: stamp.time.0, node: stamp.node.0, expires, message }
+}
+
+pub(super) fn parse_record(broker: BrokerId, record: proto::RetainedRecord) -> Write {
+    let stamp = Stamp { time: Time(record.time), node: NodeId(record.node) };
+    // The message is a part of the whole answer, and may be kept much longer.
+    let message = record.message.map(|message| Bytes::copy_from_slice(&message));
+    let expires = moment(record.expires);
+    Write { broker, topic: record.topic.into(), record: Record { stamp, expires, message } }
 }
 
 pub(super) fn reply(reply: Reply) -> proto::DataReply {

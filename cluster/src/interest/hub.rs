@@ -85,6 +85,12 @@ impl Hub {
         self.peers.get(&peer).map(|peer| peer.from.wanted())
     }
 
+    /// Whether all workers of `peer` have seen something of this life of this node.
+    pub fn heard_by(&self, peer: NodeLife) -> bool {
+        let known = self.peers.get(&peer.node).filter(|known| known.incarnation == peer.incarnation);
+        known.is_some_and(|known| known.to.acknowledged() > 0)
+    }
+
     /// What this node wants of others.
     pub fn own(&self) -> &Interests {
         &self.own

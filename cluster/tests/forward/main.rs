@@ -1,6 +1,7 @@
 //! Real `Forward`s over loopback TCP: streams that break, barriers, credit, lives that end.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test may panic")]
 
+mod retained;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,7 +31,7 @@ async fn pair(workers: u16) -> (Node, Node, Wire, Wire) {
 }
 
 fn runs(body: impl Into<Bytes>) -> Vec<Run> {
-    vec![Run { broker: B, count: 1, body: body.into() }]
+    vec![Run { broker: B, count: 1, body: body.into(), retained: Vec::new() }]
 }
 
 fn number(body: &Bytes) -> u64 {

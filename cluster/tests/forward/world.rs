@@ -15,6 +15,7 @@ use rookery_cluster::forward::{Forward, ForwardConfig, Service};
 use rookery_cluster::handle::{ClusterEvent, ForwardedBatch, Holder, InterestChange, WorkerPort};
 use rookery_cluster::ids::{BrokerId, Incarnation, NodeId, NodeLife, WorkerId};
 use rookery_cluster::net::{PeerChannels, PeerIdentity, Purpose, tune_endpoint, tune_server};
+use rookery_cluster::retained::store::Store;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
@@ -36,6 +37,7 @@ pub struct Heard {
     pub expired: Vec<NodeLife>,
     pub barriers: Vec<(u64, bool)>,
     pub complete: bool,
+    pub keeps_all: bool,
     pub withheld: Vec<Arc<ForwardedBatch>>,
 }
 
@@ -112,6 +114,7 @@ impl Worker {
             }
             ClusterEvent::Barrier { token, seen } => heard.barriers.push((token, seen)),
             ClusterEvent::InterestComplete(complete) => heard.complete = complete,
+            ClusterEvent::RetainedComplete => heard.keeps_all = true,
             ClusterEvent::Claim(_) | ClusterEvent::Will { .. } => {}
         }
     }
@@ -205,6 +208,17 @@ pub struct Node {
 
 impl Node {
     pub fn start(node: u64, incarnation: u64, workers: u16) -> Self {
+        Self::with(node, incarnation, workers, None)
+    }
+
+    /// A node of a cluster of `members` that keeps retained messages in `store`.
+    pub fn keeping(node: u64, incarnation: u64, members: u64, store: &Store) -> Self {
+        let started = Self::with(node, incarnation, 1, Some(store.clone()));
+        started.forward.set_members((1..=members).map(NodeId).collect());
+        started
+    }
+
+    fn with(node: u64, incarnation: u64, workers: u16, retained: Option<Store>) -> Self {
         let life = NodeLife { node: NodeId(node), incarnation: Incarnation(incarnation) };
         let (workers, events): (Vec<_>, Vec<_>) = (0..workers).map(|_| Worker::new()).unzip();
         let peers = Arc::new(Peers::default());
@@ -216,6 +230,7 @@ impl Node {
             clock: Arc::new(SystemClock),
             data: here.clone(),
             control: here,
+            retained,
         });
         for (id, (worker, events)) in workers.iter().zip(events).enumerate() {
             tokio::spawn(Arc::clone(worker).run(WorkerId(id as u16), forward.clone(), events));

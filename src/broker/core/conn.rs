@@ -10,6 +10,7 @@ use rookery_cluster::handle::Home;
 use rookery_cluster::ids::{Epoch, Nonce, SessionId};
 
 use super::limits::Meter;
+use super::retained::Reads;
 use super::room::{DestIndex, Matches};
 use super::{Admitted, ConnKey};
 use crate::mqtt::codec::{Connect, ReasonCode};
@@ -128,6 +129,8 @@ pub(super) struct Active {
     pub durable: Option<Durable>,
     /// Changes of subscriptions that the shard has yet to store: their token, and the packet that waits for it.
     pub persisting: Option<(u64, crate::mqtt::codec::PacketId)>,
+    /// Retained messages that its subscriptions have yet to bring.
+    pub reads: Reads,
     /// Until when it is kept without a connection.
     pub parked_until: Option<Moment>,
     /// What is counted of it.
@@ -155,6 +158,8 @@ pub(super) struct PendingSuback {
     pub unsubscribe: bool,
     /// One for each filter; final for those that nothing holds back.
     pub reasons: Vec<ReasonCode>,
+    /// Filters that get retained messages after it, with their places.
+    pub reads: Vec<(usize, Arc<str>)>,
     /// How many barriers, and the shard, have yet to answer.
     pub waiting: usize,
 }

@@ -4,12 +4,11 @@ use std::mem;
 
 use bytes::{Buf, BytesMut};
 use rookery_cluster::clock::Moment;
-use rookery_cluster::handle::{ClaimEvent, ClaimRefusal, ClaimRequest, ClaimWill, Keep, Leave, SessionGrant};
-use rookery_cluster::ids::{BrokerId, ClientId, Epoch, Nonce};
+use rookery_cluster::handle::{ClaimEvent, ClaimRefusal, ClaimRequest, ClaimWill, Leave, SessionGrant};
+use rookery_cluster::ids::{Epoch, Nonce};
 
 use super::conn::{Active, Claiming, Conn, Durable, Phase};
 use super::limits::take_place;
-use super::park::Farewell;
 use super::{Admitted, AuthRequest, ConnKey, Core, Effect, View, get};
 use crate::mqtt::codec::{
     Connect, DecodeError, Frame, Packet, PacketType, ReasonCode, Sender, Version, decode, encode, split,
@@ -184,7 +183,7 @@ impl Core {
         match event {
             ClaimEvent::Granted { broker, client, nonce, epoch, session } => {
                 if !self.granted(now, nonce, epoch, session, view, out) {
-                    let leave = untouched(session);
+                    let leave = Leave::untouched(session);
                     out.push(Effect::Release { broker, client, epoch, nonce, leave, after: None });
                 }
             }
@@ -194,7 +193,7 @@ impl Core {
                 Some(key) if self.releases(key, nonce) => {}
                 // Not granted yet, or long gone: there is nothing to end.
                 _ => {
-                    let leave = UNKNOWN;
+                    let leave = Leave::UNKNOWN;
                     out.push(Effect::Release { broker, client, epoch, nonce, leave, after: None });
                 }
             },
@@ -259,6 +258,7 @@ impl Core {
             recent: None,
             durable: grant.map(|grant| Durable { id: grant.id, expiry }),
             persisting: None,
+            reads: Default::default(),
             parked_until: None,
             meter: Default::default(),
         });
@@ -281,159 +281,6 @@ impl Core {
         conn.phase = Phase::Greeting;
         self.claims.remove(&nonce);
         self.fault(key, Fault::Refuse(ending, version), out);
-    }
-
-    /// A newer connection waits for this client ID: 0x8E first, then the claim is given back.
-    fn taken_over(&mut self, key: ConnKey, out: &mut Vec<Effect>) {
-        self.end(key, Ending::with(ReasonCode::SESSION_TAKEN_OVER, "session taken over"), out);
-    }
-
-    /// Ends a served connection: DISCONNECT for MQTT 5, then close; its claim is given back after the flush.
-    pub(super) fn end(&mut self, key: ConnKey, ending: Ending, out: &mut Vec<Effect>) {
-        let Some(conn) = get(&mut self.conns, key) else { return };
-        match &conn.phase {
-            Phase::Closing => return,
-            Phase::Authenticating(connect) => {
-                let version = connect.version;
-                return self.refuse(key, for_connack(ending), version, out);
-            }
-            Phase::Claiming(claiming) => {
-                let version = claiming.connect.version;
-                return self.refuse(key, for_connack(ending), version, out);
-            }
-            Phase::Importing(importing) => {
-                let version = importing.connect.version;
-                return self.refuse(key, for_connack(ending), version, out);
-            }
-            // It has no socket that anything could be said to: see `discard_where`.
-            Phase::Parked(_) => return,
-            Phase::Greeting | Phase::Active(_) => {}
-        }
-        if let Phase::Active(active) = &conn.phase {
-            let version = active.session.version;
-            tracing::debug!(client = %active.admitted.client, from = %conn.from, reason = %ending.reason, what = ending.what, "connection ended");
-            if let Some(packet) = ending.packet(version) {
-                send(conn, version, &packet);
-            }
-            *self.stats.disconnects_sent.entry(ending.reason.value()).or_default() += 1;
-        }
-        // Of a broker that is gone nothing is kept.
-        let for_good = ending.reason == ReasonCode::ADMINISTRATIVE_ACTION;
-        self.close(key, if for_good { Farewell::FOR_GOOD } else { Farewell::LOST }, out);
-    }
-
-    fn close(&mut self, key: ConnKey, farewell: Farewell, out: &mut Vec<Effect>) {
-        self.retire(key, true, farewell, out);
-        self.mark_dirty(key);
-        out.push(Effect::Close { conn: key });
-    }
-
-    /// What a fault looks like from outside depends on how far the connection had come.
-    pub(super) fn fault(&mut self, key: ConnKey, fault: Fault, out: &mut Vec<Effect>) {
-        let Some(conn) = get(&mut self.conns, key) else { return };
-        match fault {
-            Fault::Refuse(ending, version) => self.refuse(key, ending, version, out),
-            Fault::Silent(what) => {
-                tracing::debug!(from = %conn.from, what, "connection refused");
-                self.end(key, Ending::with(ReasonCode::PROTOCOL_ERROR, what), out);
-            }
-            Fault::End(ending) => self.end(key, ending, out),
-            Fault::Decode(error) => match (error.connack, &conn.phase) {
-                (Some(version), Phase::Greeting) => self.refuse(key, error.into(), version, out),
-                _ => self.end(key, error.into(), out),
-            },
-        }
-    }
-
-    fn refuse(&mut self, key: ConnKey, ending: Ending, version: Version, out: &mut Vec<Effect>) {
-        let Some(conn) = get(&mut self.conns, key) else { return };
-        tracing::debug!(from = %conn.from, reason = %ending.reason, what = ending.what, "connect refused");
-        send(conn, version, &connect::refusal(ending.reason));
-        *self.stats.clients_refused.entry(ending.reason.value()).or_default() += 1;
-        self.close(key, Farewell::LOST, out);
-    }
-
-    /// Takes a connection's session out of everything, or keeps it for the next connection, and gives its claim back.
-    pub(super) fn retire(&mut self, key: ConnKey, flush_first: bool, farewell: Farewell, out: &mut Vec<Effect>) {
-        let Some(conn) = get(&mut self.conns, key) else { return };
-        if matches!(conn.phase, Phase::Parked(_)) {
-            return;
-        }
-        let after = flush_first.then_some(key);
-        let accounted = mem::take(&mut conn.accounted);
-        match mem::replace(&mut conn.phase, Phase::Closing) {
-            Phase::Claiming(claiming) => {
-                self.claims.remove(&claiming.nonce);
-                let Admitted { broker, client, .. } = claiming.admitted;
-                out.push(Effect::Abandon { broker, client, nonce: claiming.nonce });
-            }
-            Phase::Active(active) => {
-                if flush_first {
-                    conn.releasing = Some(active.nonce);
-                } else {
-                    self.claims.remove(&active.nonce);
-                }
-                let leave = self.leave(&active, farewell);
-                let room = active.room;
-                self.release(&active, leave, after, out);
-                self.rooms[room].account.gone(accounted);
-                self.leave_place(&active);
-                self.rooms[room].conns -= 1;
-                match leave.keep {
-                    Some(keep) if !self.lapsed => self.park(key, active, keep.expiry, out),
-                    _ => {
-                        self.forget_subscriptions(key, &active, out);
-                        self.orphan(active);
-                    }
-                }
-                self.drop_idle_room(room);
-            }
-            Phase::Importing(importing) => {
-                if flush_first {
-                    conn.releasing = Some(importing.active.nonce);
-                } else {
-                    self.claims.remove(&importing.active.nonce);
-                }
-                let active = importing.active;
-                let leave = Leave { keep: Some(Keep { expiry: None, home: importing.home }), fire_will: false };
-                self.release(&active, leave, after, out);
-                let room = active.room;
-                self.rooms[room].account.gone(accounted);
-                self.leave_place(&active);
-                self.rooms[room].conns -= 1;
-                self.forget_subscriptions(key, &active, out);
-                self.orphan(active);
-                self.drop_idle_room(room);
-            }
-            Phase::Greeting | Phase::Authenticating(_) | Phase::Parked(_) | Phase::Closing => {}
-        }
-        if let Some(conn) = get(&mut self.conns, key) {
-            conn.carry = BytesMut::new();
-        }
-    }
-
-    fn release(&self, active: &Active, leave: Leave, after: Option<ConnKey>, out: &mut Vec<Effect>) {
-        let (broker, client): (BrokerId, ClientId) = (active.admitted.broker, active.admitted.client.clone());
-        let (epoch, nonce) = (active.epoch, active.nonce);
-        out.push(Effect::Release { broker, client, epoch, nonce, leave, after });
-    }
-
-    pub(super) fn on_closed(&mut self, key: ConnKey, out: &mut Vec<Effect>) {
-        self.retire(key, false, Farewell::LOST, out);
-        if let Some(conn) = get(&mut self.conns, key) {
-            if let Some(nonce) = conn.releasing {
-                self.claims.remove(&nonce);
-            }
-            self.conns.remove(key.index as usize);
-        }
-    }
-
-    /// Ends the connections of which `which` is true.
-    pub(super) fn close_where(&mut self, which: impl Fn(&Conn) -> bool, reason: ReasonCode, out: &mut Vec<Effect>) {
-        let served = |conn: &Conn| !matches!(conn.phase, Phase::Parked(_)) && which(conn);
-        let ending = Ending::with(reason, "the node stops serving");
-        let all = self.conns.iter().filter(|(_, conn)| served(conn)).map(|(_, conn)| (conn.key, ending)).collect();
-        self.end_all(all, out);
     }
 
     /// Notes that the connection has something for the driver to do.
@@ -485,23 +332,6 @@ pub(super) fn send(conn: &mut Conn, version: Version, packet: &Packet) {
     if let Err(error) = sent {
         tracing::error!(%error, "a packet of our own does not encode");
     }
-}
-
-/// The ending as CONNACK may say it (MQTT 5 §3.2.2.2).
-fn for_connack(ending: Ending) -> Ending {
-    match ending.reason {
-        ReasonCode::USE_ANOTHER_SERVER | ReasonCode::SERVER_UNAVAILABLE => ending,
-        _ => Ending { reason: ReasonCode::SERVER_UNAVAILABLE, ..ending },
-    }
-}
-
-/// What a connection leaves of which this worker knows no more: nothing is said of its session, and its will is due.
-const UNKNOWN: Leave = Leave { keep: Some(Keep { expiry: None, home: None }), fire_will: true };
-
-/// What becomes of a session that was granted to a connection which is gone: it stays as it was.
-fn untouched(grant: Option<SessionGrant>) -> Leave {
-    let keep = grant.filter(|grant| grant.present).map(|grant| Keep { expiry: None, home: grant.home });
-    Leave { keep, fire_will: false }
 }
 
 fn without_secrets(connect: Connect) -> Connect {

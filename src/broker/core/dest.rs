@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 use std::mem;
+use std::sync::Arc;
 
 use rookery_cluster::clock::Moment;
-use rookery_cluster::handle::{Holder, Run};
+use rookery_cluster::handle::{Holder, Retained, Run};
 use rookery_cluster::ids::BrokerId;
 use rookery_cluster::limits::{FORWARD_BATCH_BYTES, FORWARD_WINDOW_BYTES, PUBLISH_TIMEOUT};
 
@@ -34,7 +35,7 @@ pub struct Awaiting {
     pub ack: u64,
 }
 
-/// One destination of this worker: a peer node, or another worker of this node.
+/// One destination of this worker: a peer node, another worker of this node, or its store of retained messages.
 #[derive(Debug)]
 pub struct Destination {
     /// Who it is.
@@ -78,6 +79,11 @@ impl Destination {
         self.waiting.append(broker, write)
     }
 
+    /// Appends what is to be kept of a publish, after the publish itself if that goes there too.
+    pub fn keep(&mut self, broker: BrokerId, kept: Arc<Retained>) -> Place {
+        self.waiting.keep(broker, kept)
+    }
+
     /// Whether publishers of `broker` shall wait before they add to what waits here (R10, R19). Other brokers'
     /// publishers go on.
     pub fn crowded(&self, broker: BrokerId, now: Moment) -> bool {
@@ -114,7 +120,8 @@ impl Destination {
             self.seal();
         }
         let bytes = self.pending.front()?.bytes;
-        if matches!(self.holder, Holder::Worker(_)) {
+        let counts = !matches!(self.holder, Holder::Peer(_));
+        if counts {
             if self.outstanding_bytes > 0 && self.outstanding_bytes + bytes > FORWARD_WINDOW_BYTES {
                 self.congested_since = Some(now);
                 return None;
@@ -122,7 +129,7 @@ impl Destination {
             self.outstanding_bytes += bytes;
         }
         let batch = self.pending.pop_front()?;
-        if matches!(self.holder, Holder::Worker(_)) {
+        if counts {
             self.outstanding.push_back((batch.seq, bytes));
         }
         Some(batch)
@@ -145,7 +152,8 @@ impl Destination {
         let mut runs = Vec::with_capacity(chunks.len());
         for chunk in chunks {
             self.awaiting.extend(chunk.awaiting.into_iter().map(|(conn, ack)| Awaiting { seq, conn, ack }));
-            runs.push(Run { broker: chunk.broker, count: chunk.count, body: chunk.body.into_body().freeze() });
+            let body = chunk.body.into_body().freeze();
+            runs.push(Run { broker: chunk.broker, count: chunk.count, body, retained: chunk.kept });
         }
         self.pending.push_back(Batch { seq, runs, bytes });
     }
@@ -201,7 +209,7 @@ mod tests {
     const KEY: ConnKey = ConnKey { index: 0, generation: 0 };
 
     fn run(broker: BrokerId, count: u32, body: &'static [u8]) -> Run {
-        Run { broker, count, body: bytes::Bytes::from_static(body) }
+        Run { broker, count, body: bytes::Bytes::from_static(body), retained: Vec::new() }
     }
 
     fn put(d: &mut Destination, body: &'static [u8]) -> Place {

@@ -2,7 +2,9 @@
 //! what one broker floods with does not stand before what another one publishes. PURE.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
+use rookery_cluster::handle::Retained;
 use rookery_cluster::ids::BrokerId;
 use rookery_cluster::limits::{FORWARD_QUANTUM_BYTES, FORWARD_WAITING_BYTES};
 use slab::Slab;
@@ -19,6 +21,9 @@ pub(super) struct Chunk {
     pub broker: BrokerId,
     pub count: u32,
     pub body: Transfer,
+    /// What is to be kept of them.
+    pub kept: Vec<Arc<Retained>>,
+    kept_bytes: usize,
     /// Who waits for their acceptance: connection and number of the acknowledgement there.
     pub awaiting: Vec<(ConnKey, u64)>,
 }
@@ -51,20 +56,58 @@ struct Queue {
     deficit: usize,
 }
 
+impl Chunk {
+    fn size(&self) -> usize {
+        self.body.len() + self.kept_bytes
+    }
+}
+
 impl Fair {
     /// Appends one publish of `broker`, as `write` encodes it.
     pub fn append(&mut self, broker: BrokerId, write: impl FnOnce(&mut Transfer)) -> Place {
         let at = self.queue(broker);
         let queue = &mut self.queues[at];
-        if queue.chunks.back().is_none_or(|chunk| chunk.body.len() >= FORWARD_QUANTUM_BYTES) {
+        if queue.chunks.back().is_none_or(|chunk| chunk.size() >= FORWARD_QUANTUM_BYTES) {
             let body = Transfer::with_capacity(self.grown.max(CHUNK_BYTES));
-            queue.chunks.push_back(Chunk { broker, count: 0, body, awaiting: Vec::new() });
+            queue.chunks.push_back(Chunk {
+                broker,
+                count: 0,
+                body,
+                kept: Vec::new(),
+                kept_bytes: 0,
+                awaiting: Vec::new(),
+            });
         }
         if let Some(chunk) = queue.chunks.back_mut() {
             let before = chunk.body.len();
             write(&mut chunk.body);
             chunk.count += 1;
             let added = chunk.body.len() - before;
+            queue.bytes += added;
+            self.bytes += added;
+        }
+        Place(at)
+    }
+
+    /// Appends what is to be kept of a publish: in one piece with the publish, if that was appended just before.
+    pub fn keep(&mut self, broker: BrokerId, kept: Arc<Retained>) -> Place {
+        let at = self.queue(broker);
+        let queue = &mut self.queues[at];
+        if queue.chunks.back().is_none_or(|chunk| chunk.size() >= 2 * FORWARD_QUANTUM_BYTES) {
+            let body = Transfer::with_capacity(0);
+            queue.chunks.push_back(Chunk {
+                broker,
+                count: 0,
+                body,
+                kept: Vec::new(),
+                kept_bytes: 0,
+                awaiting: Vec::new(),
+            });
+        }
+        if let Some(chunk) = queue.chunks.back_mut() {
+            let added = kept.bytes();
+            chunk.kept_bytes += added;
+            chunk.kept.push(kept);
             queue.bytes += added;
             self.bytes += added;
         }
@@ -118,8 +161,8 @@ impl Fair {
         let (mut taken, mut bytes) = (Vec::new(), 0);
         while let Some(&at) = self.ring.front() {
             let queue = &mut self.queues[at];
-            while let Some(chunk) = queue.chunks.front().filter(|chunk| chunk.body.len() <= queue.deficit) {
-                let len = chunk.body.len();
+            while let Some(chunk) = queue.chunks.front().filter(|chunk| chunk.size() <= queue.deficit) {
+                let len = chunk.size();
                 if bytes + len > most && !taken.is_empty() {
                     // It is still this broker's turn when the next batch begins.
                     return (taken, bytes);

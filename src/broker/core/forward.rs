@@ -21,18 +21,22 @@ impl Core {
         self.place_orphans(now);
         for dest in std::mem::take(&mut self.touched) {
             self.dests[usize::from(dest)].touched = false;
+            if self.dests[usize::from(dest)].holder == Holder::Store {
+                continue;
+            }
             self.send_batches(now, dest, out);
             let destination = &self.dests[usize::from(dest)];
             if destination.paused && !destination.congested() {
                 self.unblock(dest);
             }
         }
+        self.flush_retained(now, out);
         self.resume_all(now, out);
     }
 
     /// Sends what was refused before, and then one batch more: if there is credit for it, the next flush sends the next
     /// one. What is in a batch has had its turn (R19), so none is made that may have to wait.
-    fn send_batches(&mut self, now: Moment, dest: DestIndex, out: &mut Vec<Effect>) {
+    pub(super) fn send_batches(&mut self, now: Moment, dest: DestIndex, out: &mut Vec<Effect>) {
         let destination = &mut self.dests[usize::from(dest)];
         let made = destination.made();
         while destination.made() == made
@@ -205,14 +209,15 @@ impl Core {
         let was_congested = self.dests[usize::from(dest)].congested();
         let mut done = Vec::new();
         self.dests[usize::from(dest)].accepted(through, |awaiting| done.push(awaiting));
-        self.accepted(&done);
+        self.accepted(&done, matches!(from, Holder::Peer(_)));
         if was_congested && !self.dests[usize::from(dest)].congested() {
             self.unblock(dest);
         }
     }
 
-    /// Lowers what those publishes wait for, and writes the acknowledgements that came due.
-    fn accepted(&mut self, done: &[Awaiting]) {
+    /// Lowers what those publishes wait for, and writes the acknowledgements that came due. `confirmed`: another node has
+    /// them, which counts for P9's majority.
+    fn accepted(&mut self, done: &[Awaiting], confirmed: bool) {
         let mut last: Option<ConnKey> = None;
         for awaiting in done {
             if self.will_accepted(awaiting.conn) {
@@ -221,7 +226,7 @@ impl Core {
             let key = if self.moved.is_empty() { awaiting.conn } else { self.successor(awaiting.conn) };
             let Some(conn) = get(&mut self.conns, key) else { continue };
             let (Phase::Active(active) | Phase::Parked(active)) = &mut conn.phase else { continue };
-            active.session.acks.accepted(awaiting.ack);
+            active.session.acks.accepted(awaiting.ack, confirmed);
             // A publisher's entries mostly stand together: its acknowledgements leave in one go.
             if let Some(before) = last.replace(key)
                 && before != key
@@ -281,7 +286,7 @@ impl Core {
         let mut done = Vec::new();
         let dropped = self.dests[usize::from(dest)].expired(|awaiting| done.push(awaiting));
         self.stats.drop(DropReason::DestinationExpired, dropped);
-        self.accepted(&done);
+        self.accepted(&done, false);
         self.unblock(dest);
     }
 }

@@ -66,8 +66,12 @@ impl Core {
             return Err(Ending::with(ReasonCode::PACKET_ID_IN_USE, "subscribe with an identifier in use").into());
         }
         active.may_ask(subscribe)?;
-        let mut pending = PendingSuback { packet_id, unsubscribe: false, reasons: Vec::new(), waiting: 0 };
+        let mut pending =
+            PendingSuback { packet_id, unsubscribe: false, reasons: Vec::new(), reads: Vec::new(), waiting: 0 };
         for (slot, wanted) in subscribe.filters.iter().enumerate() {
+            if self.wants_retained(key, wanted) {
+                pending.reads.push((slot, wanted.filter.as_str().into()));
+            }
             let (reason, barrier) = self.subscribe_one(key, wanted, subscribe.subscription_id, out);
             pending.reasons.push(reason);
             if let Some(barrier) = barrier.and_then(|token| self.barriers.get_mut(&token)) {
@@ -203,6 +207,7 @@ impl Core {
             return;
         }
         let version = active.session.version;
+        active.read_after(&pending);
         let PendingSuback { packet_id, unsubscribe, reasons, .. } = pending;
         let properties = ReasonProperties::default();
         let reply = if unsubscribe {
@@ -212,6 +217,7 @@ impl Core {
         };
         send(conn, version, &reply);
         self.mark_dirty(key);
+        self.reads_on(key);
     }
 
     pub(super) fn on_barrier(&mut self, token: u64, seen: bool, out: &mut Vec<Effect>) {
@@ -270,7 +276,7 @@ impl Core {
         let gone = unsubscribe.filters.iter().zip(&reasons).filter(|(_, reason)| **reason == ReasonCode::SUCCESS);
         let filters = gone.map(|(filter, _)| filter.as_str().into()).collect();
         let waiting = usize::from(self.persist(key, packet_id, filters, out));
-        self.suback_if_due(key, PendingSuback { packet_id, unsubscribe: true, reasons, waiting });
+        self.suback_if_due(key, PendingSuback { packet_id, unsubscribe: true, reasons, reads: Vec::new(), waiting });
     }
 
     pub(super) fn unsubscribe_one(&mut self, key: ConnKey, filter: &str, out: &mut Vec<Effect>) -> ReasonCode {

@@ -17,6 +17,7 @@ mod conn;
 mod connect;
 mod dest;
 mod direct;
+mod ending;
 mod fair;
 mod forward;
 mod group;
@@ -28,6 +29,7 @@ mod orphans;
 mod park;
 mod publish;
 mod quota;
+mod retained;
 mod room;
 mod share;
 mod stats;
@@ -35,17 +37,17 @@ mod stats;
 mod tests;
 mod tick;
 mod transfer;
+mod view;
 mod will;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use rookery_cluster::clock::{Moment, UnixMillis};
+use rookery_cluster::clock::Moment;
 use rookery_cluster::handle::{ClaimEvent, ClaimRequest, Holder, Home, InterestChange, Leave, Run};
 use rookery_cluster::ids::{BrokerId, ClientId, Epoch, NodeLife, Nonce, SessionId, WorkerId};
-use rookery_cluster::topics::Acl;
+use rookery_cluster::retained::{Cursor, Page, Pages};
 use slab::Slab;
 
 pub use self::account::{Full, Usage};
@@ -56,8 +58,10 @@ use self::dest::Destination;
 use self::interest::Barrier;
 pub use self::moving::Fetched;
 pub use self::quota::{Quota, Share, Tally};
+pub use self::retained::Retaining;
 use self::room::{DestIndex, Room};
 pub use self::stats::{DropReason, Dropped, Stats};
+pub use self::view::{Admitted, AuthRequest, View};
 use self::will::PendingWill;
 pub use crate::mqtt::codec::QoS;
 use crate::mqtt::codec::ReasonCode;
@@ -71,60 +75,6 @@ pub struct ConnKey {
     pub index: u32,
     /// Which tenant of the place.
     pub generation: u32,
-}
-
-/// What one step sees of the world: one truth for the whole step.
-pub trait View {
-    /// Until when this node may serve (R1).
-    fn serving_until(&self) -> Moment;
-    /// The wall clock.
-    fn wall(&self) -> UnixMillis;
-    /// Whether a connection that was admitted may stay: its broker, its token and the key that signed it are as good
-    /// as they were.
-    fn admits(&self, admitted: &Admitted) -> Result<(), ReasonCode>;
-}
-
-/// What a CONNECT claims to be.
-#[derive(Clone, PartialEq, Eq)]
-pub struct AuthRequest {
-    /// TLS server name or Host header, where there was one.
-    pub server_name: Option<Arc<str>>,
-    /// Client ID as sent, maybe empty.
-    pub client_id: String,
-    /// User name as sent.
-    pub user_name: Option<String>,
-    /// Password as sent: the token.
-    pub password: Option<Bytes>,
-    /// Where it comes from, for the log.
-    pub from: SocketAddr,
-}
-
-impl std::fmt::Debug for AuthRequest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AuthRequest")
-            .field("client_id", &self.client_id)
-            .field("from", &self.from)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A CONNECT whose sender is known.
-#[derive(Clone, Debug)]
-pub struct Admitted {
-    /// The broker.
-    pub broker: BrokerId,
-    /// The client, from the token.
-    pub client: ClientId,
-    /// The token's identifier.
-    pub jti: Arc<str>,
-    /// The key that signed it.
-    pub kid: Arc<str>,
-    /// When the token ends.
-    pub expires: Option<UnixMillis>,
-    /// What topics the token allows.
-    pub acl: Arc<Acl>,
-    /// The broker's limits.
-    pub settings: Arc<Settings>,
 }
 
 /// What happens to a worker.
@@ -160,6 +110,10 @@ pub enum Input<'a> {
     Fetched { conn: ConnKey, reply: Fetched },
     /// A will is to be published.
     Will { token: u64, broker: BrokerId, message: &'a [u8] },
+    /// Every retained message that was acknowledged is in this node's store.
+    RetainedComplete,
+    /// A page that [`Effect::ReadRetained`] asked for, up to date as of now.
+    Retained { conn: ConnKey, filter: &'a str, page: Page },
     /// Every live peer's interest is known (R11): connections may publish.
     InterestComplete,
     /// What restricts `broker`'s connections (all brokers', if `None`) may have changed.
@@ -218,6 +172,8 @@ pub enum Effect {
     Unsubscribe { broker: BrokerId, filter: Arc<str> },
     /// The interest changes of `token` are in effect here.
     InterestSeen { token: u64 },
+    /// Read some of the retained messages that match a filter; answered by [`Input::Retained`].
+    ReadRetained { conn: ConnKey, broker: BrokerId, filter: Arc<str>, after: Option<Cursor>, most: Pages },
     /// Send a batch; answered by [`Input::Accepted`] or, at once, by [`Input::NoCredit`].
     Send { to: Holder, batch: Batch },
     /// Close the socket once what waits is flushed, or `linger` passed; then [`Input::Closed`].
@@ -263,6 +219,11 @@ pub struct Core {
     paced: Vec<ConnKey>,
     quota: Box<dyn Quota>,
     interest_complete: bool,
+    /// Where retained publishes are kept, if they are.
+    retaining: Option<Arc<dyn Retaining>>,
+    retained_complete: bool,
+    /// Connections that may have room for retained messages.
+    readers: BTreeSet<ConnKey>,
     /// Whether this node may not serve (R1), as of this step.
     lapsed: bool,
     /// The time of this step.
@@ -307,6 +268,9 @@ impl Core {
             paced: Vec::new(),
             quota: Box::new(Tally::default()),
             interest_complete: false,
+            retaining: None,
+            retained_complete: false,
+            readers: BTreeSet::new(),
             lapsed: false,
             clock: Moment::default(),
             orphaned: BTreeSet::new(),
@@ -368,6 +332,8 @@ impl Core {
             }
             Input::Fetched { conn, reply } => self.on_fetched(conn, reply, out),
             Input::Will { token, broker, message } => self.on_will(now, token, broker, message, out),
+            Input::RetainedComplete => self.on_retained_complete(),
+            Input::Retained { conn, filter, page } => self.on_retained(now, view.wall(), conn, filter, page),
             Input::InterestComplete => self.on_interest_complete(),
             Input::Recheck { broker } => self.on_recheck(broker, view, out),
             Input::Reconfigured { broker, settings } => self.on_reconfigured(broker, &settings),
@@ -418,13 +384,14 @@ impl Core {
                 Ok(expired) => self.stats.drop(DropReason::Subscriber(Dropped::Expired), expired),
                 Err(ending) => tracing::error!(what = ending.what, "queued message lost"),
             }
+            self.reads_on(key);
         }
         self.account_for(key);
     }
 
     /// Whether [`Core::flush`] has something to do.
     pub fn has_batches(&self) -> bool {
-        !self.touched.is_empty()
+        !self.touched.is_empty() || self.reads_due()
     }
 
     /// Whether the connection is read from: not while it waits for others, nor while a destination that it

@@ -49,9 +49,13 @@ impl Core {
         let errand = Errand::of(active.admitted.settings.shared_strategy, &active.session.client, topic, &publish);
         let shares = self.choose_shares(now, room, &matches.shares, errand);
         let dests = shares.destinations(&matches.remotes);
+        let keeping = self.keeping(publish.retain);
+        let keepers = keeping.as_ref().map_or(&[][..], |keeping| &keeping.dests);
         // Nothing has changed by now that the packet's next coming would not change alike.
         let broker = self.rooms[room].id;
-        if let Some(&dest) = dests.iter().find(|&&dest| self.dests[usize::from(dest)].crowded(broker, now)) {
+        if let Some(&dest) =
+            dests.iter().chain(keepers).find(|&&dest| self.dests[usize::from(dest)].crowded(broker, now))
+        {
             self.dests[usize::from(dest)].paused = true;
             self.stats.publishers_paused += 1;
             if let Some(conn) = get(&mut self.conns, key) {
@@ -60,7 +64,9 @@ impl Core {
             return Ok(Taken::NotYet);
         }
         // A refusal must come before anything is done: what is sent again would else be delivered twice.
-        if publish.qos != QoS::AtMostOnce && dests.iter().any(|&to| self.dests[usize::from(to)].stuck(now)) {
+        if publish.qos != QoS::AtMostOnce
+            && dests.iter().chain(keepers).any(|&to| self.dests[usize::from(to)].stuck(now))
+        {
             return Err(Ending::with(ReasonCode::SERVER_BUSY, "a node that must get the message takes none").into());
         }
         if metered
@@ -71,22 +77,35 @@ impl Core {
             self.refuse_publish(now, key, &publish, why)?;
             return Ok(Taken::Yes);
         }
-        let kept = (!forwards_users).then(|| publish.properties.without_user_properties()).flatten();
+        let passed_on = (!forwards_users).then(|| publish.properties.without_user_properties()).flatten();
         self.stats.publishes_received += 1;
         self.stats.payload_bytes_received += publish.payload.len() as u64;
 
         let mut message = Message::new(topic, &publish);
         message.mark = self.next_mark(publish.qos);
-        if let Some(kept) = &kept {
-            message.properties = Forwardable::stored(kept);
+        if let Some(passed_on) = &passed_on {
+            message.properties = Forwardable::stored(passed_on);
         }
+        let kept = match keeping.as_ref().map(|keeping| self.keep(room, keeping, &message)).transpose() {
+            Ok(kept) => kept.flatten(),
+            Err(why) => {
+                self.refuse_publish(now, key, &publish, why)?;
+                return Ok(Taken::Yes);
+            }
+        };
         self.deliver(now, room, &matches.locals, Some(key), &mut message);
         self.serve_members(now, room, &shares, &mut message);
         let to = Destinations { ordinary: matches.remotes.len(), all: &dests };
-        let waiting = self.hand_on(now, key, room, to, &shares, &message);
+        let mut waiting = self.hand_on(now, key, room, to, &shares, &message);
+        if let (Some(keeping), Some(kept)) = (&keeping, kept) {
+            waiting += self.keep_everywhere(now, key, room, keeping, &dests, kept);
+        }
         let Some(packet_id) = publish.packet_id else { return Ok(Taken::Yes) };
         let nobody = matches.locals.is_empty() && dests.is_empty() && shares.is_empty();
         self.acknowledge(now, key, packet_id, publish.qos, nobody, waiting);
+        if let Some(keeping) = keeping.filter(|_| waiting > 0) {
+            self.need_confirmations(key, keeping.needed());
+        }
         Ok(Taken::Yes)
     }
 
@@ -256,6 +275,7 @@ impl Core {
                 if !conn.out.is_empty() {
                     self.mark_dirty(key);
                 }
+                self.reads_on(key);
             }
             Packet::Pubrel(ack) => {
                 let reason = active.session.on_pubrel(ack.packet_id);

@@ -178,6 +178,8 @@ impl Core {
         let (place, names) = match destination.holder {
             Holder::Worker(worker) => (Place::Node, [self.node_name(), worker_name(worker), 0]),
             Holder::Peer(node) => (Place::Cluster, [mix(node.0) | 1, 0, 0]),
+            // It holds no subscriptions.
+            Holder::Store => (Place::Cluster, [0; 3]),
         };
         Candidate { who: Target::Dest(dest), place, readiness, names }
     }

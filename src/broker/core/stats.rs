@@ -21,6 +21,8 @@ pub enum DropReason {
     NoShareMember,
     /// Its receiver was gone in the middle of a QoS 2 delivery: nobody else of the group gets it (MQTT-4.8.2-5).
     ShareUnfinished,
+    /// It was to be retained, and the broker has as many messages as it may (it is delivered all the same).
+    RetainedFull,
     /// Bytes from another node that do not decode.
     Corrupt,
     /// Its client publishes more messages of QoS 0 per second than its broker allows.
@@ -42,6 +44,7 @@ impl DropReason {
             Self::DestinationExpired => "destination_expired",
             Self::NoShareMember => "no_share_member",
             Self::ShareUnfinished => "share_unfinished",
+            Self::RetainedFull => "retained_full",
             Self::Corrupt => "corrupt",
             Self::PublishRate => "publish_rate",
         }

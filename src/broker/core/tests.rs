@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use rookery_cluster::clock::UnixMillis;
 use rookery_cluster::handle::{ClaimRefusal, Keep};
 use rookery_cluster::ids::{Incarnation, NodeId};
 use rookery_cluster::limits::{CONNECT_DEADLINE, LEASE, PUBLISH_TIMEOUT};
+use rookery_cluster::topics::Acl;
 
 use super::*;
 use crate::mqtt::codec::{
@@ -15,6 +17,7 @@ use crate::mqtt::codec::{
 };
 
 mod qos2;
+mod retained;
 mod sessions;
 mod share;
 

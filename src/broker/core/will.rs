@@ -48,7 +48,13 @@ impl Core {
         self.serve_members(now, room, &shares, &mut message);
         let dests = shares.destinations(&matches.remotes);
         let to = Destinations { ordinary: matches.remotes.len(), all: &dests };
-        let waiting = self.hand_on(now, key, room, to, &shares, &message);
+        let mut waiting = self.hand_on(now, key, room, to, &shares, &message);
+        // If it is refused it is published at least; the counters say that it is not kept.
+        if let Some(keeping) = self.keeping(message.retain)
+            && let Ok(Some(kept)) = self.keep(room, &keeping, &message)
+        {
+            waiting += self.keep_everywhere(now, key, room, &keeping, &dests, kept);
+        }
         self.stats.wills_published += 1;
         self.drop_idle_room(room);
         if waiting == 0 {

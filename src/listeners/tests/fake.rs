@@ -8,9 +8,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rookery_cluster::clock::{Clock, Moment, SystemClock, UnixMillis};
 use rookery_cluster::handle::{
-    ClaimEvent, ClaimRequest, ClusterEvent, Holder, Home, InterestChange, Leave, Run, SendError,
+    ClaimEvent, ClaimRequest, ClusterEvent, Holder, Home, InterestChange, Leave, Replicas, Run, SendError,
 };
 use rookery_cluster::ids::{BrokerId, ClientId, Epoch, NodeId, Nonce, WorkerId};
+use rookery_cluster::retained::store::Store;
 
 use crate::broker::core::{Admitted, AuthRequest, ConnKey, Fetched, Quota, Settings, Tally, View};
 use crate::broker::{Answer, Asked, Mail, Mailbox, Services};
@@ -194,6 +195,14 @@ impl Services for Fake {
     }
 
     fn will_published(&self, _: u64) {}
+
+    fn store(&self) -> Option<Store> {
+        None
+    }
+
+    fn replicas(&self) -> Arc<Replicas> {
+        Arc::default()
+    }
 
     fn release(&self, broker: BrokerId, client: ClientId, epoch: Epoch, _: Nonce, _: Leave) {
         let then = self.state.lock().at_release.take();

@@ -14,6 +14,8 @@ struct Pending {
     reason: ReasonCode,
     /// How many destinations have yet to accept.
     waiting: u16,
+    /// How many nodes have yet to confirm it, not counting those whose life ended meanwhile (P9).
+    needed: u16,
     since: Moment,
 }
 
@@ -51,7 +53,14 @@ impl PendingAcks {
     /// Adds a publish that `waiting` destinations have yet to accept.
     pub fn push(&mut self, packet_id: PacketId, qos: QoS, reason: ReasonCode, waiting: u16, now: Moment) {
         self.at_least_once += usize::from(qos == QoS::AtLeastOnce);
-        self.queue.push_back(Pending { packet_id, qos, reason, waiting, since: now });
+        self.queue.push_back(Pending { packet_id, qos, reason, waiting, needed: 0, since: now });
+    }
+
+    /// So many of those that the last one waits for must be nodes that live to confirm it: with fewer it is never due.
+    pub fn need(&mut self, confirmations: u16) {
+        if let Some(last) = self.queue.back_mut() {
+            last.needed = confirmations;
+        }
     }
 
     /// Whether the PUBREC of `packet_id` is still owed.
@@ -68,17 +77,18 @@ impl PendingAcks {
         self.at_least_once = 0;
     }
 
-    /// One destination accepted publish `number`.
-    pub fn accepted(&mut self, number: u64) {
+    /// One destination accepted publish `number`, or is gone; `confirmed` if it is a node that has it.
+    pub fn accepted(&mut self, number: u64, confirmed: bool) {
         let entry = number.checked_sub(self.base).and_then(|at| self.queue.get_mut(usize::try_from(at).ok()?));
         if let Some(entry) = entry {
             entry.waiting = entry.waiting.saturating_sub(1);
+            entry.needed = entry.needed.saturating_sub(u16::from(confirmed));
         }
     }
 
     /// The next acknowledgement that is due.
     pub fn pop_due(&mut self) -> Option<(PacketId, QoS, ReasonCode)> {
-        if self.queue.front()?.waiting > 0 {
+        if self.queue.front().is_none_or(|front| front.waiting > 0 || front.needed > 0) {
             return None;
         }
         let due = self.queue.pop_front()?;
@@ -110,15 +120,31 @@ mod tests {
         acks.push(id(6), QoS::ExactlyOnce, ReasonCode::NO_MATCHING_SUBSCRIBERS, 1, Moment::default());
         assert_eq!((acks.len(), acks.at_least_once(), acks.owes(id(6)), acks.owes(id(7))), (2, 1, true, false));
         assert!(!acks.owes(id(5)), "of qos 1");
-        acks.accepted(second);
+        acks.accepted(second, false);
         assert_eq!(acks.pop_due(), None);
-        acks.accepted(first);
+        acks.accepted(first, false);
         assert_eq!(acks.pop_due(), None);
-        acks.accepted(first);
+        acks.accepted(first, false);
         assert_eq!(acks.pop_due(), Some((id(5), QoS::AtLeastOnce, ReasonCode::SUCCESS)));
         assert_eq!(acks.pop_due(), Some((id(6), QoS::ExactlyOnce, ReasonCode::NO_MATCHING_SUBSCRIBERS)));
         assert_eq!(acks.at_least_once(), 0);
-        acks.accepted(first);
+        acks.accepted(first, false);
         assert!(acks.is_empty());
+    }
+
+    #[test]
+    fn without_a_majority_nothing_is_acknowledged() {
+        let mut acks = PendingAcks::default();
+        let number = acks.next_number();
+        acks.push(id(5), QoS::AtLeastOnce, ReasonCode::SUCCESS, 3, Moment::default());
+        acks.need(1);
+        for _ in 0..3 {
+            acks.accepted(number, false);
+        }
+        assert_eq!(acks.pop_due(), None);
+        acks.push(id(6), QoS::AtLeastOnce, ReasonCode::SUCCESS, 0, Moment::default());
+        assert_eq!(acks.pop_due(), None, "nor what came after it");
+        acks.accepted(number, true);
+        assert!(acks.pop_due().is_some() && acks.pop_due().is_some());
     }
 }

@@ -14,7 +14,7 @@ pub mod built {
     /// Highest QoS.
     pub const MAX_QOS: QoS = QoS::ExactlyOnce;
     /// Retained messages.
-    pub const RETAIN: bool = false;
+    pub const RETAIN: bool = true;
     /// Shared subscriptions.
     pub const SHARED: bool = true;
     /// Wills.

@@ -267,7 +267,7 @@ impl World {
             | Effect::Fetch { .. }
             | Effect::Answer { .. }
             | Effect::WillPublished { .. } => {}
-            Effect::Send { .. } | Effect::Close { .. } => {}
+            Effect::ReadRetained { .. } | Effect::Send { .. } | Effect::Close { .. } => {}
         }
     }
 

@@ -75,7 +75,7 @@ fn directed(hops: u8) -> Vec<Run> {
     Directions::encode(&mut body, false, hops, choice, &[SHARED]);
     let publish = Publish { topic: "t/1".into(), qos: QoS::AtLeastOnce, packet_id: Some(id(1)), ..Publish::default() };
     encode(&Packet::Publish(Box::new(publish)), Version::V5, &mut body).expect("encodes");
-    vec![Run { broker: B, count: 1, body: body.freeze() }]
+    vec![Run { broker: B, count: 1, body: body.freeze(), retained: Vec::new() }]
 }
 
 #[test]
@@ -403,6 +403,7 @@ impl Cluster {
             let to = match to {
                 Holder::Worker(worker) => at / WORKERS * WORKERS + usize::from(worker.0),
                 Holder::Peer(node) => node.0 as usize * WORKERS,
+                Holder::Store => panic!("nothing is retained here"),
             };
             self.links.entry((at, to)).or_default().push_back(batch);
         }

@@ -1,0 +1,279 @@
+//! Retained messages between nodes: taking those that are published, and copying what is lacking.
+//!
+//! Why nothing is missed while a node `N` starts. `N` copies from a live peer `A` only after all workers of `A` have
+//! confirmed interest of this life of `N` (the snapshot, which every link begins with). `A` puts `N` among the
+//! [`Replicas`] before its workers can hear of it, and each worker hands on what it gathered before it confirms. So a
+//! publish at `A` either went to `N` as well, or is in `A`'s table before `N` reads it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+use rookery_proto::forward as proto;
+use rookery_proto::forward::forward_client::ForwardClient;
+use tokio::sync::Notify;
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+
+use super::driver::{ANSWER_TIMEOUT, BACKOFF_FIRST, BACKOFF_MOST, Inner};
+use super::wire;
+use crate::handle::{ClusterEvent, ForwardedBatch, Replicas, Run};
+use crate::ids::{BrokerId, Incarnation, NodeId, NodeLife};
+use crate::limits;
+use crate::net::Purpose;
+use crate::retained::store::{Durable, Store, Write};
+use crate::retained::{BUCKETS, Came, Digests, Gate, Pages, differing};
+
+/// Brokers whose digests travel in one answer: half a KiB each.
+const BROKERS_AT_ONCE: usize = 256;
+/// What one answer holds. Topics that are passed over cost a hash each.
+const ANSWER: Pages = Pages { messages: 4096, bytes: limits::RETAINED_CHUNK_BYTES, steps: 16_384 };
+
+/// This node's store, and how far it has come.
+pub(super) struct Retained {
+    store: Store,
+    gate: Mutex<Gate>,
+    replicas: RwLock<Arc<Replicas>>,
+    members: Mutex<usize>,
+    told: Mutex<bool>,
+    /// Told when the gate may have opened.
+    news: Notify,
+}
+
+impl Retained {
+    pub(super) fn new(store: Store, own: NodeId) -> Self {
+        Self {
+            store,
+            gate: Mutex::new(Gate::new(own)),
+            replicas: RwLock::default(),
+            members: Mutex::new(1),
+            told: Mutex::new(false),
+            news: Notify::new(),
+        }
+    }
+
+    pub(super) fn replicas(&self) -> Arc<Replicas> {
+        Arc::clone(&self.replicas.read())
+    }
+
+    fn set_replicas(&self, change: impl FnOnce(&mut Vec<NodeId>)) {
+        let mut replicas = self.replicas.write();
+        let mut peers = replicas.peers.clone();
+        change(&mut peers);
+        // This node's own disk is one of the majority.
+        let needed = u16::try_from(*self.members.lock() / 2).unwrap_or(u16::MAX);
+        *replicas = Arc::new(Replicas { peers, needed });
+    }
+
+    /// Takes what a peer's batch keeps; `post` hands the batch to the workers.
+    pub(super) fn take(&self, batch: &Arc<ForwardedBatch>, post: impl FnOnce()) {
+        let writes: Vec<Write> = batch.runs.iter().flat_map(|run| writes(run, batch.origin.node)).collect();
+        let durable = batch.runs.iter().flat_map(|run| &run.retained).any(|retained| retained.durable);
+        let done = Arc::clone(batch);
+        let done = move || done.receipt.done();
+        if durable {
+            let tell: Durable = Box::new(done);
+            self.store.take(&writes, Came::Published, Some(tell), post);
+        } else {
+            self.store.take(&writes, Came::Published, None, post);
+            done();
+        }
+    }
+}
+
+fn writes(run: &Run, node: NodeId) -> impl Iterator<Item = Write> {
+    let broker = run.broker;
+    run.records(node).map(move |(topic, record)| Write { broker, topic, record })
+}
+
+impl Inner {
+    pub(super) fn set_members(&self, members: BTreeSet<NodeId>) {
+        let Some(retained) = &self.retained else { return };
+        *retained.members.lock() = members.len();
+        retained.set_replicas(|_| {});
+        retained.gate.lock().on_members(members);
+        self.check_gate();
+    }
+
+    pub(super) fn retained_live(&self, live: &BTreeMap<NodeId, Incarnation>) {
+        let Some(retained) = &self.retained else { return };
+        retained.set_replicas(|peers| *peers = live.keys().copied().collect());
+        retained.gate.lock().on_live(&live.keys().copied().collect());
+        self.check_gate();
+    }
+
+    /// R15: a peer whose clock is ahead is refused, until the time has come.
+    pub(super) fn check_times(&self, runs: &[Run]) -> Result<(), Status> {
+        let Some(retained) = &self.retained else { return Ok(()) };
+        for written in runs.iter().flat_map(|run| &run.retained) {
+            retained.store.check(written.time).map_err(|ahead| {
+                tracing::warn!(%ahead, "retained message of a peer refused");
+                Status::unavailable(ahead.to_string())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Tells the workers, once, that this node has everything.
+    fn check_gate(&self) {
+        let Some(retained) = &self.retained else { return };
+        if !retained.gate.lock().open(retained.store.sound()) || std::mem::replace(&mut *retained.told.lock(), true) {
+            return;
+        }
+        retained.store.caught_up();
+        self.ports.iter().for_each(|port| port.post(ClusterEvent::RetainedComplete));
+        retained.news.notify_one();
+    }
+
+    async fn until_heard_by(&self, peer: NodeLife) {
+        loop {
+            let news = self.acknowledged.notified();
+            tokio::pin!(news);
+            news.as_mut().enable();
+            if self.interest.lock().heard_by(peer) {
+                return;
+            }
+            news.await;
+        }
+    }
+}
+
+/// Copies from one peer life what this node lacks, at once and then every now and then, until the task is aborted.
+pub(super) async fn run(inner: Arc<Inner>, peer: NodeLife) {
+    let Some(retained) = &inner.retained else { return };
+    inner.until_heard_by(peer).await;
+    let mut pause = BACKOFF_FIRST;
+    loop {
+        let began = inner.clock.now();
+        match copy(&inner, &retained.store, peer).await {
+            Ok(Copied { sound, agrees }) => {
+                retained.gate.lock().on_copied(peer.node, began, sound, agrees);
+                inner.check_gate();
+                pause = BACKOFF_FIRST;
+                tokio::time::sleep(limits::RETAINED_COMPARE_EVERY).await;
+            }
+            Err(why) => {
+                tracing::debug!(%peer, error = %why, "retained messages are not compared");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(BACKOFF_MOST);
+            }
+        }
+    }
+}
+
+/// What a peer had.
+struct Copied {
+    sound: bool,
+    /// Nothing that a tombstone here removes.
+    agrees: bool,
+}
+
+async fn copy(inner: &Inner, store: &Store, peer: NodeLife) -> Result<Copied, Status> {
+    let mut client = inner.client(peer.node, Purpose::Control)?;
+    let hello = || Some(wire::hello(inner.own, peer));
+    let mut copied = Copied { sound: true, agrees: true };
+    let mut after = None;
+    loop {
+        let request = proto::RetainedDigestsRequest { hello: hello(), after };
+        let reply = within(client.retained_digests(request)).await?;
+        copied.sound &= reply.sound;
+        after = reply.brokers.last().and_then(|last| last.broker);
+        for theirs in reply.brokers {
+            let Some((broker, digests)) = digests_of(&theirs) else {
+                return Err(Status::invalid_argument("digests without a broker, or not as many as buckets"));
+            };
+            let mask = differing(&store.digests_of(broker), &digests);
+            if mask != 0 {
+                copied.agrees &= copy_broker(&mut client, store, hello(), broker, mask).await?;
+            }
+        }
+        if !reply.more || after.is_none() {
+            return Ok(copied);
+        }
+    }
+}
+
+async fn copy_broker(
+    client: &mut ForwardClient<Channel>,
+    store: &Store,
+    hello: Option<proto::Hello>,
+    broker: BrokerId,
+    buckets: u64,
+) -> Result<bool, Status> {
+    let (mut agrees, mut after) = (true, String::new());
+    loop {
+        let request = proto::RetainedRecordsRequest { hello, broker: Some(wire::broker_name(broker)), buckets, after };
+        let reply = within(client.retained_records(request)).await?;
+        let writes: Vec<Write> = reply.records.into_iter().map(|record| wire::parse_record(broker, record)).collect();
+        for write in &writes {
+            let checked = store.check(write.record.stamp.time);
+            checked.map_err(|ahead| Status::unavailable(ahead.to_string()))?;
+        }
+        agrees &= !store.removes(&writes);
+        store.take(&writes, Came::Copied, None, || {});
+        after = reply.next;
+        if after.is_empty() {
+            return Ok(agrees);
+        }
+    }
+}
+
+async fn within<T>(call: impl Future<Output = Result<tonic::Response<T>, Status>>) -> Result<T, Status> {
+    match tokio::time::timeout(ANSWER_TIMEOUT, call).await {
+        Ok(reply) => reply.map(tonic::Response::into_inner),
+        Err(_) => Err(Status::deadline_exceeded("no answer")),
+    }
+}
+
+fn digests_of(broker: &proto::BrokerDigests) -> Option<(BrokerId, Digests)> {
+    let digests: [u64; BUCKETS] = broker.sums.as_slice().try_into().ok()?;
+    Some((wire::parse_broker(broker.broker.as_ref()?), digests))
+}
+
+/// Time passes for the store; comparisons that find nothing new show that the node is up to date still.
+pub(super) async fn tick(inner: Arc<Inner>) {
+    let Some(retained) = &inner.retained else { return };
+    retained.news.notified().await;
+    loop {
+        let confirmed = retained.gate.lock().confirmed(inner.clock.now());
+        retained.store.tick(confirmed);
+        tokio::time::sleep(limits::RETAINED_COMPARE_EVERY).await;
+        retained.store.caught_up();
+    }
+}
+
+/// Answers a peer that compares.
+pub(super) fn digests(
+    inner: &Inner,
+    request: &Request<proto::RetainedDigestsRequest>,
+) -> Result<proto::RetainedDigestsReply, Status> {
+    let asked = request.get_ref();
+    let store = admitted(inner, request, asked.hello.as_ref())?;
+    let found = store.digests(asked.after.as_ref().map(wire::parse_broker), BROKERS_AT_ONCE);
+    let more = found.len() == BROKERS_AT_ONCE;
+    let brokers = found.into_iter().map(|(broker, digests)| proto::BrokerDigests {
+        broker: Some(wire::broker_name(broker)),
+        sums: digests.to_vec(),
+    });
+    Ok(proto::RetainedDigestsReply { brokers: brokers.collect(), more, sound: store.sound() })
+}
+
+/// Answers a peer that copies.
+pub(super) fn records(
+    inner: &Inner,
+    request: &Request<proto::RetainedRecordsRequest>,
+) -> Result<proto::RetainedRecordsReply, Status> {
+    let asked = request.get_ref();
+    let store = admitted(inner, request, asked.hello.as_ref())?;
+    let broker = asked.broker.as_ref().ok_or_else(|| Status::invalid_argument("no broker"))?;
+    let after = Some(asked.after.as_str()).filter(|after| !after.is_empty());
+    let (found, next) = store.records(wire::parse_broker(broker), asked.buckets, after, ANSWER);
+    let records = found.into_iter().map(|(topic, record)| wire::record(topic, record)).collect();
+    Ok(proto::RetainedRecordsReply { records, next: next.unwrap_or_default() })
+}
+
+fn admitted<'a, T>(inner: &'a Inner, request: &Request<T>, hello: Option<&proto::Hello>) -> Result<&'a Store, Status> {
+    let hello = hello.ok_or_else(|| Status::invalid_argument("no hello"))?;
+    inner.admit(request.extensions(), hello, |_| ())?;
+    inner.retained.as_ref().map(|r| &r.store).ok_or_else(|| Status::unimplemented("nothing is retained here"))
+}

@@ -1,0 +1,318 @@
+//! Retained messages: the stage of the pipeline that has a publish kept by every node (P9), and what a subscriber gets of
+//! those that are kept (MQTT 5 §3.3.1.3, §3.8.3.1).
+//!
+//! This node's store is a destination like others: it takes batches, has credit, and accepts them (once they are on disk,
+//! if any publish of them asks for that). Its batches leave after those to the other workers, so that whoever reads a
+//! message in the store has its publish in its mailbox already; reads leave after its batches, so that they find what
+//! this worker took itself.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use rookery_cluster::clock::{Moment, UnixMillis};
+use rookery_cluster::handle::{Holder, Replicas, Retained};
+use rookery_cluster::ids::BrokerId;
+use rookery_cluster::limits::RETAINED_CHUNK_BYTES;
+use rookery_cluster::retained::{Cursor, Found, Full, Page, Pages, Time};
+
+use super::conn::{Active, PendingSuback, Phase};
+use super::room::DestIndex;
+use super::{ConnKey, Core, DropReason, Effect, get};
+use crate::mqtt::codec::{MAX_PACKET, QoS, ReasonCode, RetainHandling, Sender, SubscribeFilter, Version};
+use crate::mqtt::codec::{PublishRef, decode_publish, split};
+use crate::mqtt::session::{Delivery, Ending, Message, Settings};
+
+/// Retained messages that one page brings: more are read when the client has taken them.
+const PAGE_MESSAGES: usize = 256;
+/// Topics that are looked at for one page.
+const PAGE_STEPS: usize = 4096;
+/// Pages that are read before others get their turn (R19).
+const READS_PER_FLUSH: usize = 16;
+/// No page is read for a client with more bytes than this before it.
+const READ_BELOW: usize = 256 << 10;
+
+/// Where this worker's retained publishes are kept, as far as the core must know at once.
+pub trait Retaining: fmt::Debug {
+    /// Who must take one that begins now.
+    fn replicas(&self) -> Arc<Replicas>;
+    /// The time of a new write, and the wall clock. `bytes`: of the message; `None` if it deletes.
+    ///
+    /// # Errors
+    /// [`Full`] if the broker may not have it.
+    fn admit(&self, broker: BrokerId, topic: &str, bytes: Option<usize>) -> Result<(Time, UnixMillis), Full>;
+}
+
+/// What a subscriber has yet to get.
+#[derive(Debug)]
+pub(super) struct Read {
+    filter: Arc<str>,
+    after: Option<Cursor>,
+    /// Whether a page is on its way.
+    asked: bool,
+}
+
+/// Who is to keep a retained publish.
+#[derive(Debug)]
+pub(super) struct Keeping {
+    pub dests: Vec<DestIndex>,
+    replicas: Arc<Replicas>,
+}
+
+impl Keeping {
+    /// How many other nodes must confirm it.
+    pub fn needed(&self) -> u16 {
+        self.replicas.needed
+    }
+}
+
+impl Core {
+    /// From now on retained publishes are kept, by `by`.
+    pub fn retain(&mut self, by: Arc<dyn Retaining>) {
+        self.retaining = Some(by);
+        self.dest(Holder::Store);
+    }
+
+    /// Who must keep a retained publish, whoever wants it; `None` if it is not kept.
+    pub(super) fn keeping(&mut self, retain: bool) -> Option<Keeping> {
+        let replicas = self.retaining.as_ref().filter(|_| retain)?.replicas();
+        let mut dests: Vec<DestIndex> = replicas.peers.iter().map(|&peer| self.dest(Holder::Peer(peer))).collect();
+        dests.push(self.dest(Holder::Store));
+        Some(Keeping { dests, replicas })
+    }
+
+    /// Gives a retained publish its time: what is to be kept of it, `None` if it is only delivered.
+    ///
+    /// # Errors
+    /// Why it is refused. Nothing was done.
+    pub(super) fn keep(
+        &mut self,
+        room: usize,
+        keeping: &Keeping,
+        message: &Message<'_>,
+    ) -> Result<Option<Arc<Retained>>, Ending> {
+        let Some(retaining) = &self.retaining else { return Ok(None) };
+        let durable = message.qos != QoS::AtMostOnce;
+        if durable && keeping.replicas.peers.len() < usize::from(keeping.replicas.needed) {
+            let why = "fewer nodes are live than must keep the message";
+            return Err(Ending::with(ReasonCode::IMPLEMENTATION_SPECIFIC, why));
+        }
+        let mut body = BytesMut::new();
+        if !message.payload.is_empty() && message.encode_transfer(&mut body).is_err() {
+            return Err(Ending::with(ReasonCode::IMPLEMENTATION_SPECIFIC, "a retained message cannot be encoded"));
+        }
+        let bytes = (!body.is_empty()).then_some(body.len());
+        let (time, wall) = match retaining.admit(self.rooms[room].id, message.topic, bytes) {
+            Ok(admitted) => admitted,
+            Err(Full) => {
+                self.stats.drop(DropReason::RetainedFull, 1);
+                let why = Ending::with(ReasonCode::QUOTA_EXCEEDED, "the broker has no room for the retained message");
+                return if durable { Err(why) } else { Ok(None) };
+            }
+        };
+        let expires = message.expiry.map(|seconds| UnixMillis(wall.0.saturating_add(u64::from(seconds) * 1000)));
+        let kept = bytes.map(|_| body.freeze());
+        Ok(Some(Arc::new(Retained { time, topic: message.topic.into(), expires, message: kept, durable })))
+    }
+
+    /// Hands what is to be kept to all who must; returns how many acceptances the acknowledgement waits for beside those
+    /// of `delivered`, who get the publish as well.
+    pub(super) fn keep_everywhere(
+        &mut self,
+        now: Moment,
+        key: ConnKey,
+        room: usize,
+        keeping: &Keeping,
+        delivered: &[DestIndex],
+        kept: Arc<Retained>,
+    ) -> u16 {
+        let broker = self.rooms[room].id;
+        let number = match get(&mut self.conns, key).map(|conn| &conn.phase) {
+            Some(Phase::Active(active)) => active.session.acks.next_number(),
+            _ => 0,
+        };
+        let mut waiting = 0;
+        for &dest in &keeping.dests {
+            let destination = &mut self.dests[usize::from(dest)];
+            if destination.stuck(now) {
+                self.stats.drop(DropReason::DestinationStuck, 1);
+                continue;
+            }
+            let place = destination.keep(broker, kept.clone());
+            if kept.durable && !delivered.contains(&dest) {
+                destination.await_acceptance(place, key, number);
+                waiting += 1;
+            }
+            self.touch(dest);
+        }
+        waiting
+    }
+
+    /// The last publish is not acknowledged before so many other nodes have confirmed it (P9).
+    pub(super) fn need_confirmations(&mut self, key: ConnKey, needed: u16) {
+        if let Some(conn) = get(&mut self.conns, key)
+            && let Phase::Active(active) = &mut conn.phase
+        {
+            active.session.acks.need(needed);
+        }
+    }
+
+    /// Sends what waits for the store, and asks for what subscribers wait for: not before the other workers have been
+    /// sent the same.
+    pub(super) fn flush_retained(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let Some(&store) = self.dest_of.get(&Holder::Store) else { return };
+        if self.siblings_behind() {
+            return;
+        }
+        self.send_batches(now, store, out);
+        let destination = &self.dests[usize::from(store)];
+        if destination.paused && !destination.congested() {
+            self.unblock(store);
+        }
+        for _ in 0..READS_PER_FLUSH {
+            if !self.reads_due() {
+                return;
+            }
+            if let Some(key) = self.readers.pop_first() {
+                self.read_next(key, out);
+            }
+        }
+    }
+
+    /// Whether some other worker has not been sent all that it is owed.
+    fn siblings_behind(&self) -> bool {
+        self.dests.iter().any(|dest| matches!(dest.holder, Holder::Worker(_)) && dest.congested())
+    }
+
+    /// Whether a flush would read for somebody.
+    pub(super) fn reads_due(&self) -> bool {
+        self.retained_complete && !self.readers.is_empty() && self.has_credit(Holder::Store) && !self.siblings_behind()
+    }
+
+    fn read_next(&mut self, key: ConnKey, out: &mut Vec<Effect>) {
+        let Some(conn) = get(&mut self.conns, key) else { return };
+        let Phase::Active(active) = &mut conn.phase else { return };
+        let most = page_bounds(&active.admitted.settings);
+        // What waits in its queue comes first; whoever takes it calls `reads_on`.
+        let room = conn.out.len() < READ_BELOW.min(active.admitted.settings.outbound_bytes)
+            && active.session.queued_bytes() == 0;
+        let Some(read) = active.reads.front_mut().filter(|read| room && !read.asked) else { return };
+        read.asked = true;
+        let (broker, filter, after) = (active.admitted.broker, read.filter.clone(), read.after.clone());
+        out.push(Effect::ReadRetained { conn: key, broker, filter, after, most });
+    }
+
+    /// The connection may have room again for what it waits for.
+    pub(super) fn reads_on(&mut self, key: ConnKey) {
+        if let Some(conn) = get(&mut self.conns, key)
+            && let Phase::Active(active) = &conn.phase
+            && active.reads.front().is_some_and(|read| !read.asked)
+        {
+            self.readers.insert(key);
+        }
+    }
+
+    /// This node has every retained message that was acknowledged: subscribers get theirs.
+    pub(super) fn on_retained_complete(&mut self) {
+        self.retained_complete = true;
+        let all: Vec<ConnKey> = self.conns.iter().map(|(_, conn)| conn.key).collect();
+        all.into_iter().for_each(|key| self.reads_on(key));
+    }
+
+    /// Whether a subscription that is asked for brings retained messages. Before it is held.
+    pub(super) fn wants_retained(&mut self, key: ConnKey, wanted: &SubscribeFilter) -> bool {
+        let Some(conn) = get(&mut self.conns, key) else { return false };
+        let Phase::Active(active) = &conn.phase else { return false };
+        let known = active.filters.contains(wanted.filter.as_str());
+        self.retaining.is_some() && wants_retained(wanted, known, &active.admitted.settings)
+    }
+
+    /// A page of what a subscription matches.
+    pub(super) fn on_retained(&mut self, now: Moment, wall: UnixMillis, key: ConnKey, filter: &str, page: Page) {
+        let Some(conn) = get(&mut self.conns, key) else { return };
+        let Phase::Active(active) = &mut conn.phase else { return };
+        let current = active.reads.front().is_some_and(|read| read.asked && *read.filter == *filter);
+        if !current {
+            return;
+        }
+        let room = active.room;
+        for found in &page.found {
+            self.deliver_retained(now, wall, key, room, filter, found);
+        }
+        let Some(conn) = get(&mut self.conns, key) else { return };
+        let Phase::Active(active) = &mut conn.phase else { return };
+        match (page.next, active.reads.front_mut()) {
+            (Some(next), Some(read)) => (read.after, read.asked) = (Some(next), false),
+            _ => drop(active.reads.pop_front()),
+        }
+        self.mark_dirty(key);
+        self.reads_on(key);
+    }
+
+    fn deliver_retained(
+        &mut self,
+        now: Moment,
+        wall: UnixMillis,
+        key: ConnKey,
+        room: usize,
+        filter: &str,
+        found: &Found,
+    ) {
+        // Not subscribed any more.
+        let Some(options) = self.rooms[room].options(key, filter) else { return };
+        let left = found.expires.map(|at| at.0.saturating_sub(wall.0).div_ceil(1000));
+        if left == Some(0) {
+            return;
+        }
+        let Some(publish) = decoded(&found.message) else { return self.stats.drop(DropReason::Corrupt, 1) };
+        let mut message = Message::new(publish.topic, &publish);
+        message.expiry = left.map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX));
+        message.mark = self.next_mark(publish.qos);
+        let ids: Vec<u32> = options.id.into_iter().collect();
+        let Some(conn) = get(&mut self.conns, key) else { return };
+        let Phase::Active(active) = &mut conn.phase else { return };
+        match active.session.deliver(now, &mut conn.out, &mut message, options.qos, true, &ids) {
+            Delivery::Written | Delivery::Queued => self.stats.publishes_delivered += 1,
+            Delivery::Dropped(why) => self.stats.drop(DropReason::Subscriber(why), 1),
+        }
+    }
+}
+
+impl Active {
+    /// SUBACK is sent: the messages that are kept for the filters that it grants come next.
+    pub(super) fn read_after(&mut self, pending: &PendingSuback) {
+        for (slot, filter) in &pending.reads {
+            if pending.reasons.get(*slot).is_some_and(|reason| !reason.is_error()) {
+                // Subscribed again while it was read: from the start.
+                self.reads.retain(|read| read.filter != *filter);
+                self.reads.push_back(Read { filter: filter.clone(), after: None, asked: false });
+            }
+        }
+    }
+}
+
+/// Whether a subscription gets what is kept (MQTT-3.3.1-9 to -11). A shared one never does (MQTT 5 §4.8.2).
+fn wants_retained(wanted: &SubscribeFilter, known: bool, settings: &Settings) -> bool {
+    let asked = match wanted.retain_handling {
+        RetainHandling::Always => true,
+        RetainHandling::IfNew => !known,
+        RetainHandling::Never => false,
+    };
+    asked && settings.retain() && !wanted.filter.starts_with("$share/")
+}
+
+/// What a client's queue takes without loss.
+fn page_bounds(settings: &Settings) -> Pages {
+    let messages = PAGE_MESSAGES.min(settings.queue_messages / 2).max(1);
+    let bytes = RETAINED_CHUNK_BYTES.min(settings.queue_bytes / 2).max(1);
+    Pages { messages, bytes, steps: PAGE_STEPS }
+}
+
+fn decoded(message: &[u8]) -> Option<PublishRef<'_>> {
+    let frame = split(message, MAX_PACKET).ok()??;
+    decode_publish(Version::V5, Sender::Client, frame.first_byte, frame.body(message)).ok()
+}
+
+/// Reads of one connection, the next one first; one for each filter at most.
+pub(super) type Reads = VecDeque<Read>;

@@ -1,0 +1,54 @@
+//! What a worker asks of the rest of the node.
+
+use std::sync::Arc;
+
+use rookery_cluster::handle::{ClaimRequest, Home, Leave, Replicas, Run, SendError};
+use rookery_cluster::ids::{BrokerId, ClientId, Epoch, NodeId, Nonce, WorkerId};
+use rookery_cluster::retained::store::Store;
+
+use super::core::{AuthRequest, ConnKey, Quota, View};
+use super::mailbox::{Answer, Asked, Mailbox};
+
+/// What a worker asks of the rest of the node. Nothing here waits; answers come by mail.
+pub trait Services: Send + Sync + 'static {
+    /// What the core sees of the world.
+    fn view(&self) -> &dyn View;
+    /// Where the worker counts what a node has only so many of.
+    fn quota(&self) -> Box<dyn Quota>;
+    /// Checks a token off this thread, then posts [`super::Mail::Authenticated`].
+    fn authenticate(self: Arc<Self>, answer: Arc<Mailbox>, conn: ConnKey, request: AuthRequest);
+    /// Asks for a claim.
+    fn claim(&self, request: ClaimRequest);
+    /// Gives up a claim that was asked for.
+    fn abandon(&self, broker: BrokerId, client: ClientId, nonce: Nonce);
+    /// Gives a claim back.
+    fn release(&self, broker: BrokerId, client: ClientId, epoch: Epoch, nonce: Nonce, leave: Leave);
+    /// Has a session's shard store changes of its subscriptions.
+    fn persist(
+        &self,
+        broker: BrokerId,
+        client: ClientId,
+        epoch: Epoch,
+        nonce: Nonce,
+        token: u64,
+        changes: Vec<(Arc<str>, Option<u64>)>,
+    );
+    /// Asks a session's shard for its subscriptions.
+    fn recall(&self, broker: BrokerId, client: ClientId, nonce: Nonce);
+    /// Asks another node for a session that is kept there; `answer` is called once.
+    fn fetch(&self, home: Home, asked: Asked, answer: Answer);
+    /// Where retained messages are kept, if they are.
+    fn store(&self) -> Option<Store>;
+    /// Who must take a retained publish that begins now.
+    fn replicas(&self) -> Arc<Replicas>;
+    /// A will is published.
+    fn will_published(&self, token: u64);
+    /// Tells the others of a filter.
+    fn subscribe(&self, worker: WorkerId, broker: BrokerId, filter: Arc<str>, token: u64);
+    /// Tells the others that the filter is not wanted any more.
+    fn unsubscribe(&self, worker: WorkerId, broker: BrokerId, filter: Arc<str>);
+    /// Confirms interest changes.
+    fn interest_seen(&self, worker: WorkerId, token: u64);
+    /// Sends a batch to a peer.
+    fn send(&self, worker: WorkerId, peer: NodeId, runs: Vec<Run>) -> Result<u64, (SendError, Vec<Run>)>;
+}
