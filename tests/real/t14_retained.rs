@@ -77,19 +77,21 @@ async fn t14_a_subscriber_gets_what_was_acknowledged_or_newer_and_never_older_af
     let acknowledged = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
     let mut from = connect(&cluster, 1, &publisher).await;
     let counted = acknowledged.clone();
-    let publishing = tokio::spawn(async move {
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move {
         for n in 1..=600_u64 {
             from.publish("r/n", n.to_string(), QoS::AtLeastOnce, true).await.expect("is acknowledged");
             counted.store(n, std::sync::atomic::Ordering::Release);
         }
     });
+    let done = || acknowledged.load(std::sync::atomic::Ordering::Acquire) == 600;
     let mut rounds = 0;
-    while !publishing.is_finished() {
+    while !done() {
         let mut at = connect(&cluster, 1 + rounds % 3, &subscriber).await;
         let least = acknowledged.load(std::sync::atomic::Ordering::Acquire);
         at.subscribe(&[("r/+", QoS::AtLeastOnce)]).await.expect("subscribes");
         let (mut last, mut got) = (0, 0);
-        while got < 4 && !publishing.is_finished() {
+        while got < 4 && !done() {
             let next = timeout(std::time::Duration::from_millis(100), at.next()).await;
             let Ok(event) = next else { continue };
             let Event::Message(message) = event.expect("the connection holds") else { continue };
@@ -103,6 +105,6 @@ async fn t14_a_subscriber_gets_what_was_acknowledged_or_newer_and_never_older_af
         at.disconnect().await.expect("ends");
         rounds += 1;
     }
-    publishing.await.expect("publishes");
+    tasks.join_next().await.expect("it was started").expect("publishes");
     assert!(rounds > 1);
 }
