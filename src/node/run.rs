@@ -34,7 +34,7 @@ use super::data_plane::DataPlane;
 use super::health::{LifeStats, NodeHealth};
 use super::peers::{PeerPort, Serving};
 use super::removal::Removal;
-use super::services::NodeServices;
+use super::services::{NodeServices, Parts};
 use super::stores::Stores;
 use super::{NodeError, card, follow, found};
 use crate::api::{Place, Service, Tools};
@@ -172,16 +172,16 @@ impl Node {
             board,
         );
         let mailboxes: Vec<Arc<Mailbox>> = (0..config.node.workers).map(|_| Arc::default()).collect();
-        let services = NodeServices::new(
-            lease.clone(),
-            metadata.clone(),
-            sessions.clone(),
-            Handover::new(peers.clone()),
-            clock.clone(),
-            config.node.domain.clone(),
+        let services = NodeServices::new(Parts {
+            lease: lease.clone(),
+            metadata: metadata.clone(),
+            sessions: sessions.clone(),
+            handover: Handover::new(peers.clone()),
+            clock: clock.clone(),
+            domain: config.node.domain.clone(),
             mailboxes,
-            stores.retained.clone(),
-        );
+            store: stores.retained.clone(),
+        });
         let authority = Arc::new(Authority {
             metadata: metadata.clone(),
             files: files.clone(),

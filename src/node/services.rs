@@ -55,17 +55,21 @@ pub struct NodeServices {
     told: watch::Sender<LogIndex>,
 }
 
+/// What they are made of.
+pub struct Parts {
+    pub lease: Lease,
+    pub metadata: Metadata,
+    pub sessions: Sessions,
+    pub handover: Handover,
+    pub clock: SharedClock,
+    pub domain: String,
+    pub mailboxes: Vec<Arc<Mailbox>>,
+    pub store: Store,
+}
+
 impl NodeServices {
-    pub fn new(
-        lease: Lease,
-        metadata: Metadata,
-        sessions: Sessions,
-        handover: Handover,
-        clock: SharedClock,
-        domain: String,
-        mailboxes: Vec<Arc<Mailbox>>,
-        store: Store,
-    ) -> Arc<Self> {
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let Parts { lease, metadata, sessions, handover, clock, domain, mailboxes, store } = parts;
         let catch_up = CatchUp::new(metadata.clone(), clock.clone());
         Arc::new(Self {
             lease,
