@@ -10,6 +10,7 @@ mod t13_own_client;
 mod t14_retained;
 mod t20_takeover;
 mod t21_revocation;
+mod t22_sessions;
 mod t23_shared_subscriptions;
 mod t30_kill_each;
 mod t31_leader_killed;
