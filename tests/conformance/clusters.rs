@@ -15,9 +15,9 @@ use crate::socket::{Carrier, Pieces};
 /// The brokers beside the one that `dev` makes: name in the case files, arguments of `rookery broker create`.
 const BROKERS: &[(&str, &[&str])] = &[
     ("beta", &["--preset", "beta"]),
-    ("qos0", &["--limit", "max_qos=0"]),
-    ("noretain", &["--limit", "retain=off"]),
-    ("nowildcard", &["--limit", "wildcards=off"]),
+    ("qos0", &["--set", "max_qos=0"]),
+    ("noretain", &["--set", "retain=off"]),
+    ("nowildcard", &["--set", "wildcards=off"]),
 ];
 /// Credentials issued by one call.
 const AT_ONCE: &str = "100";
@@ -100,14 +100,15 @@ impl Stand {
             return Ok((own.unwrap_or(format!("{topic}{letter}")), "password".into()));
         }
         let pool = self.pools.get(&case.broker).ok_or_else(|| format!("there is no broker {}", case.broker))?;
-        let acl = case.acl.get(letter).map(|acl| acl.replace("{t}", topic));
-        let own = match (case.named.get(letter), &acl) {
-            (Some(id), _) => Some(["--client-id", id]),
-            (None, Some(acl)) => Some(["--topic-acl", acl]),
-            (None, None) => None,
+        let acl = case.acl.get(letter).map(|acl| acl.replace("{t}", topic)).unwrap_or_default();
+        let filters = acl.split(',').filter(|filter| !filter.is_empty());
+        let rights = filters.flat_map(|filter| ["--publish", filter, "--subscribe", filter]);
+        let own: Vec<&str> = match case.named.get(letter) {
+            Some(id) => ["--client-id", id].into_iter().chain(rights).collect(),
+            None => rights.collect(),
         };
-        if let Some(arguments) = own {
-            let issued = self.issue(&case.broker, &arguments).await?;
+        if !own.is_empty() {
+            let issued = self.issue(&case.broker, &own).await?;
             return issued.into_iter().next().ok_or_else(|| "no credential was issued".into());
         }
         let mut pool = pool.lock().await;
