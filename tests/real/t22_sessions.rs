@@ -54,6 +54,7 @@ async fn t22_a_session_goes_on_at_another_node_with_what_it_missed() {
         }
     }
     // A take-over moves it too, and a clean start ends it.
+    settled(&mut held).await;
     let (mut taken, connack) = session(&cluster, 1, who, |_| {}).await;
     assert!(connack.session_present);
     publisher.publish("news/b", "live", QoS::AtLeastOnce, false).await.expect("is acknowledged");
