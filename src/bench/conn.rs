@@ -22,6 +22,8 @@ pub(super) struct Conn {
     rest: Vec<u8>,
     pub(super) out: Vec<u8>,
     written: usize,
+    /// The socket took no more; it will say when it does.
+    blocked: bool,
 }
 
 impl Conn {
@@ -32,7 +34,7 @@ impl Conn {
         let mut stream = TcpStream::from_std(link.stream);
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
         let (server, client_id) = (link.server, link.client_id);
-        Ok(Self { stream, server, client_id, rest, out: Vec::new(), written: 0 })
+        Ok(Self { stream, server, client_id, rest, out: Vec::new(), written: 0, blocked: false })
     }
 
     /// Reads until the socket is empty and hands over every packet. `before` is called once per read, before its
@@ -79,19 +81,28 @@ impl Conn {
         while self.written < self.out.len() {
             match self.stream.write(&self.out[self.written..]) {
                 Ok(n) => self.written += n,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.blocked = true;
+                    return Ok(false);
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => return Err(self.closed(None)),
             }
         }
         self.out.clear();
         self.written = 0;
+        self.blocked = false;
         Ok(true)
     }
 
     /// Whether nothing waits to be written.
     pub(super) fn is_flushed(&self) -> bool {
         self.out.is_empty()
+    }
+
+    /// Whether the socket took no more at the last write.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked
     }
 
     /// Says goodbye, if the socket takes it.

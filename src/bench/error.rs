@@ -58,7 +58,7 @@ pub enum BenchError {
     #[error("the administration api refused every write: {0}")]
     Api(String),
     /// A process that is not there.
-    #[error("cannot read the cpu time of process {pid}: {error}")]
+    #[error("cannot read the cpu time and memory of process {pid}: {error}")]
     Process {
         /// Which.
         pid: u32,

@@ -1,4 +1,4 @@
-//! The hot loop of fanout, fanin, pairs and latency.
+//! The hot loop of fanout, fanin, pairs, wild, shared and latency.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use hdrhistogram::Histogram;
 use mio::{Events, Poll, Token};
 use rookery_cluster::clock::{Clock, Moment, SystemClock};
 
-use crate::mqtt::codec::Version;
+use crate::mqtt::codec::{QoS, Version};
 
 use super::conn::{Conn, SCRATCH_BYTES};
 use super::flow::Flow;
 use super::options::{BenchOptions, Scenario};
 use super::plan::Plan;
 use super::report::{Latency, Report, Timing};
-use super::wire::{Seen, Stamp, Template, write_puback};
+use super::wire::{Seen, Stamp, Template};
 use super::{BenchError, Credentials, setup};
 
 /// A publisher fills at most this much before it writes, bytes.
@@ -66,13 +66,15 @@ struct Load {
 
 struct Publisher {
     template: Template,
-    qos: u8,
+    qos: QoS,
     sent: u64,
     unacked: u64,
     /// What the server allows, or what was asked for, whichever is less.
     inflight: u64,
     awake: bool,
-    /// Messages before this number are no longer waited for.
+    /// Deliveries of its messages.
+    received: u64,
+    /// Messages before this number are no longer waited for; where deliveries are counted, so many are not.
     given_up: u64,
     /// What had been received of its messages at the last look for stalls.
     progress: u64,
@@ -83,26 +85,29 @@ impl Load {
         let servers = options.servers();
         let version = options.version();
         let plan = Plan::new(options, servers.len(), std::process::id());
-        let places: Vec<_> = plan.subscribers.iter().chain(&plan.publishers).collect();
+        let qos = QoS::from_u8(options.qos).unwrap_or(QoS::AtMostOnce);
+        let readers = plan.subscribers.iter().map(|reader| reader.server);
+        let places: Vec<_> = readers.chain(plan.publishers.iter().map(|writer| writer.server)).collect();
         let credentials = Credentials::load(options.credentials.as_deref())?.take(places.len())?;
-        let who: Vec<_> = places.iter().map(|place| servers[place.server].clone()).zip(credentials).collect();
+        let who: Vec<_> = places.iter().map(|&server| servers[server].clone()).zip(credentials).collect();
         let mut links = setup::connect_all(&who, version)?;
-        let filters: Vec<_> = plan.subscribers.iter().map(|place| place.topic.as_str()).collect();
-        setup::subscribe_all(&mut links, &filters, options.qos)?;
+        let filters: Vec<_> = plan.subscribers.iter().map(|reader| reader.filters.as_slice()).collect();
+        setup::subscribe_all(&mut links, &filters, qos)?;
         let poll = Poll::new()?;
         let mut conns = Vec::new();
         let mut publishers = Vec::new();
         for (at, (link, connack)) in links.into_iter().enumerate() {
             conns.push(Conn::new(link, poll.registry(), Token(at))?);
-            if at >= plan.subscribers.len() {
+            if let Some(writer) = at.checked_sub(plan.subscribers.len()) {
                 let allowed = connack.properties.receive_maximum.map_or(u64::from(u16::MAX), |max| max.get().into());
                 publishers.push(Publisher {
-                    template: Template::new(version, &places[at].topic, options.qos, options.payload),
-                    qos: options.qos,
+                    template: Template::new(version, &plan.publishers[writer].topic, qos, options.payload),
+                    qos,
                     sent: 0,
                     unacked: 0,
                     inflight: options.inflight.min(allowed),
                     awake: true,
+                    received: 0,
                     given_up: 0,
                     progress: 0,
                 });
@@ -160,6 +165,10 @@ impl Load {
     /// Stops sending and waits until all has come, or nothing more does.
     fn drain(&mut self) -> Result<(), BenchError> {
         self.sending = false;
+        // What a publisher was to send with its next messages.
+        for conn in &mut self.conns {
+            conn.flush()?;
+        }
         self.last_delivery = SystemClock.now();
         // What arrives from now on counts for what is lost, not for how long it took.
         let measured = std::mem::replace(&mut self.latency, Latency::histogram());
@@ -173,10 +182,8 @@ impl Load {
     }
 
     fn lost(&self) -> u64 {
-        let lost_of = |p: usize| -> u64 {
-            self.plan.flows_of(p).map(|flow| self.flows[flow].lost(self.publishers[p].sent)).sum()
-        };
-        (0..self.publishers.len()).map(lost_of).sum()
+        let lost_of = |(at, publisher): (usize, &Publisher)| self.plan.lost(at, publisher.sent, &self.flows);
+        self.publishers.iter().enumerate().map(lost_of).sum()
     }
 
     /// Waits for sockets, reads all that can be read, then writes all that may be written.
@@ -196,7 +203,7 @@ impl Load {
                 self.on_readable(at)?;
             }
             if event.is_writable()
-                && !self.conns[at].is_flushed()
+                && self.conns[at].is_blocked()
                 && self.conns[at].flush()?
                 && let Some(publisher) = at.checked_sub(self.plan.subscribers.len())
             {
@@ -209,6 +216,7 @@ impl Load {
     fn on_readable(&mut self, at: usize) -> Result<(), BenchError> {
         let Self { conns, plan, publishers, flows, awake, scratch, latency, .. } = self;
         let subscribers = plan.subscribers.len();
+        let looping = self.sending && self.rate.is_none();
         let (start, clock) = (self.start, SystemClock);
         let now = std::cell::Cell::new(0);
         let (mut delivered, mut failed) = (0, 0);
@@ -219,20 +227,27 @@ impl Load {
             || now.set(clock.now().since(start).as_nanos() as u64),
             |seen, out| {
                 match seen {
-                    Seen::Message(stamp, id) => {
+                    Seen::Message(stamp, answer) => {
                         let from = stamp.publisher as usize;
-                        let flow = plan.flow(at, from).ok_or("a message that nobody here published")?;
-                        if flows[flow].on_message(stamp.number) {
+                        let (flow, number) = plan.flow(at, stamp).ok_or("a message that is not for this client")?;
+                        if flows[flow].on_message(number) {
                             delivered += 1;
+                            publishers[from].received += 1;
                             latency.saturating_record((now.get().saturating_sub(stamp.sent)) / 1000);
                             wake(&mut publishers[from], awake, from);
                         }
-                        if let Some(id) = id {
-                            write_puback(out, id);
+                        if let Some(answer) = answer {
+                            answer.write(out);
                         }
                     }
-                    Seen::Puback(good) => {
-                        let from = at.checked_sub(subscribers).ok_or("a puback for a subscriber")?;
+                    Seen::Received(answer) => {
+                        let from = at.checked_sub(subscribers).ok_or("a pubrec for a subscriber")?;
+                        answer.write(out);
+                        wake(&mut publishers[from], awake, from);
+                    }
+                    Seen::Released(answer) => answer.write(out),
+                    Seen::Done(good) => {
+                        let from = at.checked_sub(subscribers).ok_or("a puback or pubcomp for a subscriber")?;
                         publishers[from].unacked = publishers[from].unacked.saturating_sub(1);
                         failed += u64::from(!good);
                         wake(&mut publishers[from], awake, from);
@@ -242,7 +257,8 @@ impl Load {
                 Ok(())
             },
         )?;
-        if at < subscribers && !conn.is_flushed() {
+        // In a closed loop a publisher's PUBRELs go out with its next messages, in `refill`.
+        if !conn.is_flushed() && (at < subscribers || !looping) {
             conn.flush()?;
         }
         if delivered > 0 {
@@ -263,32 +279,40 @@ impl Load {
 
     /// Sends what the window and the server allow.
     fn refill(&mut self, index: usize) -> Result<(), BenchError> {
-        let slowest = self.received_of(index).max(self.publishers[index].given_up);
+        let settled = self.settled_of(index);
         let conn = &mut self.conns[self.plan.subscribers.len() + index];
         let publisher = &mut self.publishers[index];
         loop {
-            if !conn.is_flushed() {
+            if conn.is_blocked() {
                 return Ok(());
             }
-            let room = self.window.saturating_sub(publisher.sent - slowest);
-            let room =
-                if publisher.qos == 0 { room } else { room.min(publisher.inflight.saturating_sub(publisher.unacked)) };
-            if room == 0 {
-                return Ok(());
-            }
+            let room = publisher.room(self.window, settled);
             let sent = SystemClock.now().since(self.start).as_nanos() as u64;
             for _ in 0..room {
-                publisher.write(&mut conn.out, index, sent);
+                publisher.write(&mut conn.out, &self.plan, index, sent);
                 if conn.out.len() >= BURST_BYTES {
                     break;
                 }
+            }
+            if conn.is_flushed() {
+                return Ok(());
             }
             conn.flush()?;
         }
     }
 
-    /// Every subscriber has seen this publisher's messages up to here.
+    /// How many of this publisher's messages are no longer waited for.
+    fn settled_of(&self, publisher: usize) -> u64 {
+        let (received, given_up) = (self.received_of(publisher), self.publishers[publisher].given_up);
+        if self.plan.copies().is_some() { received + given_up } else { received.max(given_up) }
+    }
+
+    /// Every subscriber has seen this publisher's messages up to here; where deliveries are counted, so many of
+    /// them are complete.
     fn received_of(&self, publisher: usize) -> u64 {
+        if let Some(copies) = self.plan.copies() {
+            return self.publishers[publisher].received / copies;
+        }
         self.plan.flows_of(publisher).map(|flow| self.flows[flow].next()).min().unwrap_or(0)
     }
 
@@ -299,10 +323,10 @@ impl Load {
         }
         self.next_look = now + GIVE_UP;
         for index in 0..self.publishers.len() {
-            let received = self.received_of(index);
+            let (received, settled) = (self.received_of(index), self.settled_of(index));
             let publisher = &mut self.publishers[index];
-            if publisher.progress == received && publisher.sent > received {
-                publisher.given_up = publisher.sent;
+            if publisher.progress == received && publisher.sent > settled {
+                publisher.given_up = publisher.sent - if self.plan.copies().is_some() { received } else { 0 };
                 wake(publisher, &mut self.awake, index);
             }
             publisher.progress = received;
@@ -325,7 +349,7 @@ impl Load {
             self.paced += 1;
             let sent = SystemClock.now().since(self.start).as_nanos() as u64;
             let conn = &mut self.conns[self.plan.subscribers.len() + index];
-            self.publishers[index].write(&mut conn.out, index, sent);
+            self.publishers[index].write(&mut conn.out, &self.plan, index, sent);
             conn.flush()?;
         }
         Ok(())
@@ -334,7 +358,7 @@ impl Load {
     fn report(&self, options: &BenchOptions, timing: Timing) -> Report {
         let mut report = Report::new(options, timing, Latency::of(&self.latency));
         report.lost = self.lost();
-        report.out_of_order = self.flows.iter().map(Flow::out_of_order).sum();
+        report.out_of_order = self.plan.is_ordered().then(|| self.flows.iter().map(Flow::out_of_order).sum());
         report.duplicates = self.flows.iter().map(Flow::duplicates).sum();
         report.failed = self.failed;
         report
@@ -342,12 +366,19 @@ impl Load {
 }
 
 impl Publisher {
-    fn write(&mut self, out: &mut Vec<u8>, index: usize, sent: u64) {
+    /// How many more messages the window and the server allow, of which `settled` are no longer waited for.
+    fn room(&self, window: u64, settled: u64) -> u64 {
+        let room = window.saturating_sub(self.sent.saturating_sub(settled));
+        if self.qos == QoS::AtMostOnce { room } else { room.min(self.inflight.saturating_sub(self.unacked)) }
+    }
+
+    fn write(&mut self, out: &mut Vec<u8>, plan: &Plan, index: usize, sent: u64) {
         // Identifiers 1 to 65,535 in turn: at most `inflight` of them are in use.
         let packet_id = (self.sent % 65_535) as u16 + 1;
-        self.template.write(out, packet_id, Stamp { publisher: index as u32, number: self.sent, sent });
+        let stamp = Stamp { publisher: index as u32, number: self.sent, sent };
+        self.template.write(out, packet_id, plan.levels(stamp.publisher, stamp.number), stamp);
         self.sent += 1;
-        self.unacked += u64::from(self.qos > 0);
+        self.unacked += u64::from(self.qos > QoS::AtMostOnce);
     }
 }
 

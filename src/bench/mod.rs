@@ -10,6 +10,7 @@ mod conn;
 mod credentials;
 mod error;
 mod flow;
+mod idle;
 mod load;
 mod options;
 mod plan;
@@ -17,12 +18,13 @@ mod process;
 mod report;
 mod setup;
 mod takeover;
+mod wild;
 mod wire;
 
 pub use credentials::{Credential, Credentials};
 pub use error::BenchError;
 pub use options::{BenchOptions, Scenario};
-pub use report::{Latency, Report};
+pub use report::{Held, Latency, Report};
 
 /// Runs a scenario to its end.
 ///
@@ -34,6 +36,12 @@ pub fn run(options: &BenchOptions) -> Result<Report, BenchError> {
         Scenario::Connect => churn::run(options),
         Scenario::Takeover => takeover::run(options),
         Scenario::Admin => admin::run(options),
-        Scenario::Fanout | Scenario::Fanin | Scenario::Pairs | Scenario::Latency => load::run(options),
+        Scenario::Idle => idle::run(options),
+        Scenario::Fanout
+        | Scenario::Fanin
+        | Scenario::Pairs
+        | Scenario::Wild
+        | Scenario::Shared
+        | Scenario::Latency => load::run(options),
     }
 }

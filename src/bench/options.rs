@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use crate::mqtt::codec::Version;
 
-use super::BenchError;
+use super::{BenchError, wild};
 
 /// Smallest payload: publisher, sequence number and time of sending.
 pub(super) const STAMP_BYTES: usize = 20;
@@ -29,28 +29,28 @@ pub struct BenchOptions {
     /// With several servers: both ends of a pair on the same one.
     #[arg(long)]
     pub local: bool,
-    /// Publishers (fanin, pairs, latency).
-    #[arg(long, default_value_t = 50)]
-    pub pubs: usize,
-    /// Subscribers (fanout).
-    #[arg(long, default_value_t = 100)]
-    pub subs: usize,
-    /// Clients (connect: 50, takeover: 1, admin: 64).
+    /// Publishers (fanin, pairs, latency: 50; wild, shared: 10).
+    #[arg(long)]
+    pub pubs: Option<usize>,
+    /// Subscribers (fanout: 100; wild: 500, or a multiple of it; shared: 10).
+    #[arg(long)]
+    pub subs: Option<usize>,
+    /// Clients (connect: 50, takeover: 1, idle: 5000, admin: 64).
     #[arg(long)]
     pub clients: Option<usize>,
     /// Quality of service, both ways.
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=1))]
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=2))]
     pub qos: u8,
     /// Messages that a publisher may have published and not yet received by all its subscribers.
     #[arg(long, default_value_t = 1000)]
     pub window: u64,
-    /// With QoS 1: messages that a publisher may have unacknowledged, too.
+    /// With QoS 1 and 2: messages that a publisher may have unacknowledged, too.
     #[arg(long, default_value_t = 20)]
     pub inflight: u64,
     /// Bytes of a message, at least 20.
     #[arg(long, default_value_t = 64)]
     pub payload: usize,
-    /// Seconds measured.
+    /// Seconds measured; how long the connections are held before their memory is (idle).
     #[arg(long, default_value_t = 3.0)]
     pub seconds: f64,
     /// Seconds of load before.
@@ -94,10 +94,16 @@ pub enum Scenario {
     Fanin,
     /// Many publishers, each with a topic and a subscriber of its own.
     Pairs,
+    /// 10,000 topics, and subscribers with ten wildcard filters each: a message matches one in a hundred of them.
+    Wild,
+    /// Many publishers, one group of subscribers that share them.
+    Shared,
     /// Clients that connect and disconnect.
     Connect,
     /// Clients that take over from themselves, on the next server each time.
     Takeover,
+    /// Clients that connect, subscribe and stay: what memory that takes.
+    Idle,
     /// Pairs at a fixed rate.
     Latency,
     /// Callers of the administration API that write.
@@ -120,13 +126,34 @@ impl BenchOptions {
         if self.rate.is_some_and(|rate| !(rate > 0.0 && rate <= 1e7)) {
             return bad("--rate is above 0 and at most 10000000");
         }
-        if self.pubs == 0 || self.subs == 0 || self.window == 0 || self.inflight == 0 || self.clients == Some(0) {
+        let counts = [self.pubs, self.subs, self.clients];
+        if counts.contains(&Some(0)) || self.window == 0 || self.inflight == 0 {
             return bad("--pubs, --subs, --clients, --window and --inflight are at least 1");
         }
         if self.inflight > 65_535 {
             return bad("--inflight is at most 65535: there are no more packet identifiers");
         }
+        if self.scenario == Scenario::Wild && !self.subscribers().is_multiple_of(wild::SUBSCRIBERS) {
+            return bad("wild: --subs is a multiple of 500, each 500 of whom get five copies of every message");
+        }
+        if self.scenario == Scenario::Idle && self.pid.is_empty() {
+            return bad("idle: --pid is needed, it is the server's memory that is measured");
+        }
         Ok(())
+    }
+
+    /// How many publish.
+    pub(super) fn publishers(&self) -> usize {
+        self.pubs.unwrap_or(if matches!(self.scenario, Scenario::Wild | Scenario::Shared) { 10 } else { 50 })
+    }
+
+    /// How many subscribe, where that is not told by the publishers.
+    pub(super) fn subscribers(&self) -> usize {
+        self.subs.unwrap_or(match self.scenario {
+            Scenario::Wild => wild::SUBSCRIBERS,
+            Scenario::Shared => 10,
+            _ => 100,
+        })
     }
 
     /// The servers, `host:port`.

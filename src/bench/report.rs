@@ -25,13 +25,34 @@ pub struct Report {
     /// Messages that never came.
     pub lost: u64,
     /// Messages that came after a later one of the same publisher.
-    pub out_of_order: u64,
+    /// `None` where no order is promised (shared).
+    pub out_of_order: Option<u64>,
     /// Messages that came more than once.
     pub duplicates: u64,
-    /// PUBACKs with a failure; connections refused; writes without a good answer.
+    /// PUBACKs, PUBRECs and PUBCOMPs with a failure; connections refused, or closed while idle; writes without a good answer.
     pub failed: u64,
     /// Of takeovers: how the old connection ended.
     pub told: Option<Told>,
+    /// Of idle connections: the server's memory.
+    pub held: Option<Held>,
+}
+
+/// Resident memory of the server around connections that are open and idle, bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// How many connections were opened.
+    pub connections: u64,
+    /// Before the first of them.
+    pub before: u64,
+    /// With all of them.
+    pub after: u64,
+}
+
+impl Held {
+    /// What each of them took; below 0 where the server gave back more than that.
+    pub fn bytes_per_connection(&self) -> f64 {
+        (self.after as f64 - self.before as f64) / self.connections as f64
+    }
 }
 
 /// How old connections ended when they were taken over.
@@ -123,10 +144,11 @@ impl Report {
             timing,
             latency,
             lost: 0,
-            out_of_order: 0,
+            out_of_order: Some(0),
             duplicates: 0,
             failed: 0,
             told: None,
+            held: None,
         }
     }
 
@@ -165,6 +187,12 @@ impl Report {
                        "closed_silently": told.silently, "still_open": told.open}),
             );
         }
+        if let (Some(held), Some(object)) = (self.held, value.as_object_mut()) {
+            object.insert(
+                "rss_bytes".into(),
+                json!({"before": held.before, "after": held.after, "per_connection": held.bytes_per_connection()}),
+            );
+        }
         value
     }
 
@@ -177,7 +205,7 @@ impl Report {
             ("per second", format!("{:.0}", self.rate())),
             ("cpu-s/M", self.timing.cpu_per_million().map_or_else(dash, |cpu| format!("{cpu:.3}"))),
             ("lost", self.lost.to_string()),
-            ("out of order", self.out_of_order.to_string()),
+            ("out of order", self.out_of_order.map_or_else(dash, |count| count.to_string())),
             ("doubled", self.duplicates.to_string()),
             ("failed", self.failed.to_string()),
             ("p50", micros(self.latency.p50)),
@@ -199,6 +227,9 @@ impl Report {
             cells.push(("silent", told.silently.to_string()));
             cells.push(("open", told.open.to_string()));
         }
+        if let Some(held) = self.held {
+            cells.push(("rss/connection", format!("{:.0} B", held.bytes_per_connection())));
+        }
         let widths: Vec<usize> = cells.iter().map(|(head, cell)| head.len().max(cell.chars().count())).collect();
         let line = |texts: Vec<&str>| {
             texts.iter().zip(&widths).map(|(text, &width)| format!("{text:>width$}")).collect::<Vec<_>>().join("  ")
@@ -213,8 +244,11 @@ impl Report {
             Scenario::Fanout => "fanout",
             Scenario::Fanin => "fanin",
             Scenario::Pairs => "pairs",
+            Scenario::Wild => "wild",
+            Scenario::Shared => "shared",
             Scenario::Connect => "connect",
             Scenario::Takeover => "takeover",
+            Scenario::Idle => "idle",
             Scenario::Latency => "latency",
             Scenario::Admin => "admin",
         }

@@ -73,9 +73,8 @@ impl Link {
     }
 
     /// Sends SUBSCRIBE.
-    pub(super) fn subscribe(&mut self, filter: &str, qos: u8) -> Result<(), BenchError> {
-        let qos = if qos == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce };
-        let filters = vec![SubscribeFilter::new(filter, qos)];
+    pub(super) fn subscribe(&mut self, filters: &[String], qos: QoS) -> Result<(), BenchError> {
+        let filters = filters.iter().map(|filter| SubscribeFilter::new(filter.as_str(), qos)).collect();
         let packet =
             Subscribe { packet_id: PacketId::MIN, filters, subscription_id: None, user_properties: Vec::new() };
         self.send(&Packet::Subscribe(packet)).map_err(|_| self.closed(None))
@@ -163,8 +162,8 @@ pub(super) fn connect_all(who: &[(String, Credential)], version: Version) -> Res
         .collect()
 }
 
-/// Subscribes each link to its filter.
-pub(super) fn subscribe_all(links: &mut [(Link, Connack)], filters: &[&str], qos: u8) -> Result<(), BenchError> {
+/// Subscribes each link to its filters.
+pub(super) fn subscribe_all(links: &mut [(Link, Connack)], filters: &[&[String]], qos: QoS) -> Result<(), BenchError> {
     links.iter_mut().zip(filters).try_for_each(|((link, _), filter)| link.subscribe(filter, qos))?;
     links.iter_mut().take(filters.len()).try_for_each(|(link, _)| link.subscribed())
 }
