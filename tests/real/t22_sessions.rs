@@ -8,7 +8,12 @@ use rookery_jepsen::cluster::until;
 use crate::harness::{connect, credentials, next_message, three};
 
 /// A connection to node `id` that asks for a session; tried again while the node has none to give.
-async fn session(cluster: &Cluster, id: u64, who: &(String, String), change: impl Fn(&mut Options)) -> (Client, Connack) {
+async fn session(
+    cluster: &Cluster,
+    id: u64,
+    who: &(String, String),
+    change: impl Fn(&mut Options),
+) -> (Client, Connack) {
     let mut options = cluster.info().options(id, Scheme::Mqtt, &who.0, &who.1);
     options.clean_start = false;
     options.session_expiry = Some(600);
