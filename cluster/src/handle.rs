@@ -243,6 +243,9 @@ impl Leave {
     /// Nothing is known of what became of it: its session stays as it was, and its will is due.
     pub const UNKNOWN: Self = Self { keep: Some(Keep { expiry: None, home: None }), fire_will: true };
 
+    /// What is left by a connection of which it is known that it never served.
+    pub const NEVER_SERVED: Self = Self { keep: Some(Keep { expiry: None, home: None }), fire_will: false };
+
     /// What is left by a connection that was granted `session` and never served: all as it was before.
     pub fn untouched(session: Option<SessionGrant>) -> Self {
         let present = session.filter(|session| session.present);

@@ -43,6 +43,8 @@ pub trait Services: Send + Sync + 'static {
     fn replicas(&self) -> Arc<Replicas>;
     /// A will is published.
     fn will_published(&self, token: u64);
+    /// A will was not published.
+    fn will_refused(&self, token: u64);
     /// Tells the others of a filter.
     fn subscribe(&self, worker: WorkerId, broker: BrokerId, filter: Arc<str>, token: u64);
     /// Tells the others that the filter is not wanted any more.

@@ -199,6 +199,7 @@ impl Shared {
                 }
             }
             Effect::WillPublished { token } => services.will_published(token),
+            Effect::WillRefused { token } => services.will_refused(token),
         }
     }
 

@@ -297,6 +297,10 @@ impl Services for NodeServices {
         self.sessions.will_published(token);
     }
 
+    fn will_refused(&self, token: u64) {
+        self.sessions.will_refused(token);
+    }
+
     fn subscribe(&self, worker: WorkerId, broker: BrokerId, filter: Arc<str>, token: u64) {
         if let Some(forward) = self.forward.get() {
             forward.subscribe(worker, broker, filter, token);
@@ -324,17 +328,18 @@ impl Services for NodeServices {
 }
 
 impl KeptSessions for NodeServices {
-    fn asked(&self, worker: WorkerId, asked: SessionAsked) -> BoxFuture<'_, SessionReply> {
+    fn asked(&self, worker: WorkerId, asked: SessionAsked) -> BoxFuture<'_, Option<SessionReply>> {
         Box::pin(async move {
-            let Some(mailbox) = self.mailboxes.get(usize::from(worker.0)) else { return SessionReply::Gone };
+            let Some(mailbox) = self.mailboxes.get(usize::from(worker.0)) else { return Some(SessionReply::Gone) };
             let SessionAsked { key: ClaimKey { broker, client }, session, take } = asked;
             let (reply, replied) = oneshot::channel();
             let answer: Answer = Box::new(move |fetched| drop(reply.send(fetched)));
             mailbox.post(Mail::Asked { asked: Asked { broker, client, session, take }, answer });
-            match replied.await {
-                Ok(Fetched::Described(subscriptions)) => SessionReply::Subscriptions(subscriptions),
-                Ok(Fetched::State(state)) => SessionReply::State(state),
-                Ok(Fetched::Gone | Fetched::Unreachable) | Err(_) => SessionReply::Gone,
+            match replied.await.ok()? {
+                Fetched::Described(subscriptions) => Some(SessionReply::Subscriptions(subscriptions)),
+                Fetched::State(state) => Some(SessionReply::State(state)),
+                Fetched::Gone => Some(SessionReply::Gone),
+                Fetched::Unreachable => None,
             }
         })
     }

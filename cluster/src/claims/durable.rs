@@ -1,7 +1,7 @@
 //! Sessions that outlive their connections, and wills: what workers have their shards store, and what a shard's leader has
 //! its workers publish.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ use crate::sessions::{ClaimKey, Claimant, Outcome, Proposal, ShardView};
 const CHANGES_BYTES: usize = MAX_WILL_BYTES;
 /// Wills of all shards led here that are being published at one time; the others wait in their shards.
 const WILLS_IN_FLIGHT: usize = 1024;
+/// Pause before a confirmation that was not committed is proposed again.
+const CONFIRM_AGAIN: Duration = Duration::from_millis(250);
 /// How long an answer of the shard is waited for.
 const ANSWER_WITHIN: Duration = CLAIM_TIMEOUT;
 
@@ -26,10 +28,15 @@ const ANSWER_WITHIN: Duration = CLAIM_TIMEOUT;
 #[derive(Default)]
 pub(super) struct Wills {
     last: u64,
-    by_token: BTreeMap<u64, (GroupId, ClaimKey, Epoch)>,
+    by_token: BTreeMap<u64, Name>,
     /// The same, to be found by what the shard knows them by.
-    tokens: BTreeMap<(GroupId, ClaimKey, Epoch), u64>,
+    tokens: BTreeMap<Name, u64>,
+    /// Those of which the shard was told that they are published.
+    confirmed: BTreeSet<u64>,
 }
+
+/// What a shard knows a will by.
+type Name = (GroupId, ClaimKey, Epoch);
 
 impl Sessions {
     /// Has the session's shard store changes of its subscriptions, `None` for one that is gone; answered by
@@ -90,65 +97,109 @@ impl Sessions {
         tokio::time::timeout(ANSWER_WITHIN, pending.outcome()).await.unwrap_or(Err(ProposeError::Unknown))
     }
 
-    /// As the leader of `group`: has what its state says is due published, and what others have published meanwhile
-    /// forgotten.
+    /// As the leader of `group`: has what its state says is due published, and forgets what the state knows of by now.
     pub(super) fn publish_wills(&self, group: GroupId, view: &ShardView) {
         let mut wills = self.0.wills.lock();
-        if view.firing.is_empty() && wills.by_token.is_empty() {
-            return;
-        }
-        let Wills { by_token, tokens, .. } = &mut *wills;
-        by_token.retain(|_, (of, key, epoch)| {
-            let due = *of != group || view.firing.contains_key(&(key.clone(), *epoch));
-            if !due {
-                tokens.remove(&(*of, key.clone(), *epoch));
-            }
-            due
-        });
-        let mut posts = Vec::new();
-        for ((key, epoch), message) in &view.firing {
-            if wills.by_token.len() >= WILLS_IN_FLIGHT {
+        wills.keep(|(of, key, epoch)| *of != group || view.firing.contains_key(&(key.clone(), *epoch)));
+        let mut due = Vec::new();
+        for (key, epoch) in view.firing.keys() {
+            if wills.in_flight() >= WILLS_IN_FLIGHT {
                 break;
             }
             let name = (group, key.clone(), *epoch);
-            if wills.tokens.contains_key(&name) {
-                continue;
+            if !wills.tokens.contains_key(&name) {
+                due.push((wills.begin(name), key.clone(), *epoch));
             }
-            wills.last += 1;
-            let token = wills.last;
-            wills.by_token.insert(token, name.clone());
-            wills.tokens.insert(name, token);
-            posts.push(ClusterEvent::Will { token, broker: key.broker, message: message.clone() });
         }
         drop(wills);
-        let workers = self.0.ports.read().len().max(1);
-        for event in posts {
-            let ClusterEvent::Will { token, .. } = &event else { continue };
-            let worker = WorkerId((*token % workers as u64) as u16);
-            self.post_any(worker, event);
+        if !due.is_empty() {
+            self.0.runtime.spawn(self.clone().post_wills(group, due));
         }
+    }
+
+    /// This node leads other shards than these no more: their leaders publish what is due there.
+    pub(super) fn leave_wills(&self, led: impl Fn(GroupId) -> bool) {
+        self.0.wills.lock().keep(|(of, ..)| led(*of));
+    }
+
+    /// A leader may have been elected without having applied all confirmations: what is due is looked at once more when it
+    /// is sure to lead and to know them.
+    async fn post_wills(self, group: GroupId, due: Vec<(u64, ClaimKey, Epoch)>) {
+        let known = self.0.consensus.linearize(group).await.is_ok() && self.0.consensus.status(group).leads;
+        let view = self.0.board.view(group).filter(|_| known);
+        let workers = self.0.ports.read().len().max(1);
+        for (token, key, epoch) in due {
+            let broker = key.broker;
+            match view.as_ref().and_then(|view| view.firing.get(&(key, epoch))) {
+                Some(message) => {
+                    let worker = WorkerId((token % workers as u64) as u16);
+                    self.post_any(worker, ClusterEvent::Will { token, broker, message: message.clone() });
+                }
+                None => self.forget_will(token),
+            }
+        }
+    }
+
+    /// A will was not published, as this node may not serve now: it is tried again, or another node leads by then.
+    pub fn will_refused(&self, token: u64) {
+        self.forget_will(token);
     }
 
     /// A will is published: it is not to be published again.
     pub fn will_published(&self, token: u64) {
-        let Some((_, key, epoch)) = self.0.wills.lock().by_token.get(&token).cloned() else { return };
-        let Some(life) = self.0.lease.life() else { return };
+        let Some((group, key, epoch)) = self.0.wills.lock().by_token.get(&token).cloned() else { return };
         let sessions = self.clone();
+        // One task for each will in flight.
         self.0.runtime.spawn(async move {
-            let by = Claimant { life, nonce: Nonce(0) };
-            let what = Proposal::WillPublished { key: key.clone(), epoch };
-            if let Err(why) = sessions.tell(&key, by, what).await {
-                debug!(client = %key.client, %why, "a published will was not confirmed; its shard's leader publishes it again");
-                sessions.forget_will(token);
+            while sessions.0.consensus.status(group).leads {
+                let Some(life) = sessions.0.lease.life() else { break };
+                let by = Claimant { life, nonce: Nonce(0) };
+                let what = Proposal::WillPublished { key: key.clone(), epoch };
+                match sessions.tell(&key, by, what).await {
+                    Ok(_) => return sessions.0.wills.lock().confirmed(token),
+                    Err(why) => debug!(client = %key.client, %why, "a published will is not confirmed yet"),
+                }
+                tokio::time::sleep(CONFIRM_AGAIN).await;
             }
+            sessions.forget_will(token);
         });
     }
 
     fn forget_will(&self, token: u64) {
-        let mut wills = self.0.wills.lock();
-        if let Some(name) = wills.by_token.remove(&token) {
-            wills.tokens.remove(&name);
+        self.0.wills.lock().forget(token);
+    }
+}
+
+impl Wills {
+    fn begin(&mut self, name: Name) -> u64 {
+        self.last += 1;
+        self.by_token.insert(self.last, name.clone());
+        self.tokens.insert(name, self.last);
+        self.last
+    }
+
+    /// How many are not confirmed yet.
+    fn in_flight(&self) -> usize {
+        self.by_token.len() - self.confirmed.len()
+    }
+
+    /// The shard has it; it is remembered until the shard's view shows that.
+    fn confirmed(&mut self, token: u64) {
+        if self.by_token.contains_key(&token) {
+            self.confirmed.insert(token);
         }
+    }
+
+    fn forget(&mut self, token: u64) {
+        self.confirmed.remove(&token);
+        if let Some(name) = self.by_token.remove(&token) {
+            self.tokens.remove(&name);
+        }
+    }
+
+    fn keep(&mut self, which: impl Fn(&Name) -> bool) {
+        let gone: Vec<u64> = self.by_token.iter().filter(|(_, name)| !which(name)).map(|(token, _)| *token).collect();
+        gone.into_iter().for_each(|token| self.forget(token));
     }
 }
 

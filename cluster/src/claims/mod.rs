@@ -46,7 +46,7 @@ const MAX_WAITING: usize = 131_072;
 /// Connections of one broker that may wait in any case.
 const MIN_WAITING: usize = 64;
 /// Releases of this node that may be on their way at one time. More are left to the next claimant's revocation.
-const MAX_RELEASING: usize = 65_536;
+const MAX_RELEASING: usize = 1 << 20;
 /// Pause before a claim that found no room is made again.
 const RETRY: Duration = Duration::from_millis(50);
 /// Who waits asks again this often, in case that the notice was lost.

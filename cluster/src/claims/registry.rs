@@ -167,7 +167,7 @@ impl Registry {
         }
         // Its grant was not heard of: it never served, and must not begin to.
         let refused = self.refused(by, ClaimRefusal::Superseded);
-        match (refused, self.start_release(Ending { key, by, epoch, leave: Leave::UNKNOWN })) {
+        match (refused, self.start_release(Ending { key, by, epoch, leave: Leave::NEVER_SERVED })) {
             (Some(Act::Post(worker, event)), Some(Act::Release(ending))) => Some(Act::Both(worker, event, ending)),
             (Some(post), _) => Some(post),
             (None, release) => release,
@@ -210,7 +210,8 @@ impl Registry {
             Standing::Holds(epoch) => {
                 let (by, epoch) = (entry.by, *epoch);
                 self.remove(by);
-                self.start_release(Ending { key: key.clone(), by, epoch, leave: Leave::UNKNOWN })
+                // Whoever abandons has not heard of the grant.
+                self.start_release(Ending { key: key.clone(), by, epoch, leave: Leave::NEVER_SERVED })
             }
         }
     }

@@ -114,6 +114,7 @@ impl Shepherd {
         let mut notices = Vec::new();
         let views = self.sessions.0.board.views();
         let led: BTreeMap<GroupId, ShardView> = views.into_iter().filter(|(group, _)| self.leads(*group)).collect();
+        self.sessions.leave_wills(|group| led.contains_key(&group));
         self.sent.retain(|(group, key), sent| {
             let pending = led.get(group).and_then(|view| view.pending.get(key));
             pending.is_some_and(|p| p.epoch == sent.epoch)

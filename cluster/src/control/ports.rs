@@ -124,8 +124,8 @@ pub enum SessionReply {
 
 /// The sessions that this node's workers keep.
 pub trait KeptSessions: Send + Sync + 'static {
-    /// Asks `worker`.
-    fn asked(&self, worker: WorkerId, asked: SessionAsked) -> BoxFuture<'_, SessionReply>;
+    /// Asks `worker`; nothing if it cannot say now.
+    fn asked(&self, worker: WorkerId, asked: SessionAsked) -> BoxFuture<'_, Option<SessionReply>>;
 }
 
 /// Calls to other nodes, shared.

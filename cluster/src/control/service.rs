@@ -78,7 +78,10 @@ impl Control for ControlService {
         peer(&request)?;
         let (home, asked) = handover::asked_from_wire(request.into_inner())?;
         let reply = match self.lease.life() {
-            Some(life) if life == home.life => self.kept.asked(home.worker, asked).await,
+            Some(life) if life == home.life => {
+                let reply = self.kept.asked(home.worker, asked).await;
+                reply.ok_or_else(|| Status::unavailable("the worker cannot say now; try again"))?
+            }
             _ => SessionReply::Gone,
         };
         Ok(Response::new(handover::pieces(reply)))
@@ -137,14 +140,14 @@ mod tests {
     struct Nothing;
 
     impl KeptSessions for Nothing {
-        fn asked(&self, worker: WorkerId, asked: SessionAsked) -> BoxFuture<'_, SessionReply> {
+        fn asked(&self, worker: WorkerId, asked: SessionAsked) -> BoxFuture<'_, Option<SessionReply>> {
             let here = worker == WorkerId(2) && asked.session == SessionId(5);
             let reply = match (here, asked.take) {
                 (false, _) => SessionReply::Gone,
                 (true, false) => SessionReply::Subscriptions(vec![("a/+".into(), 7)]),
                 (true, true) => SessionReply::State(vec![3; 3 << 20].into()),
             };
-            Box::pin(async move { reply })
+            Box::pin(async move { Some(reply) })
         }
     }
 

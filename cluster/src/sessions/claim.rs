@@ -79,7 +79,8 @@ impl ShardState {
     /// Keeps the will of a claimant that serves or waits from here on.
     fn bring_will(&mut self, key: &ClaimKey, wish: &Wish, will: Option<Will>) {
         if will.is_some() {
-            let entry = Attached { key: key.clone(), expiry: wish.session_expiry, session: None, will };
+            let entry =
+                Attached { key: key.clone(), expiry: wish.session_expiry, session: None, will, forestalled: None };
             self.attached.insert(wish.by, entry);
         }
     }

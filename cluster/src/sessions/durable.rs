@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::state::Wish;
-use super::wills::Will;
+use super::wills::{DueWill, Will};
 use super::{ClaimKey, Claimant, Effect, Outcome, RECALL_BYTES, Refusal, ShardState};
 use crate::handle::{Home, Keep, Leave, SessionGrant, Subscription};
 use crate::ids::{Epoch, SessionId};
@@ -36,6 +36,8 @@ pub(super) struct Attached {
     /// Whether it was granted, and with which session.
     pub(super) session: Option<(SessionId, bool)>,
     pub(super) will: Option<Will>,
+    /// A will of an earlier connection that waited for its delay: if this one never serves, it waits on.
+    pub(super) forestalled: Option<DueWill>,
 }
 
 impl ShardState {
@@ -50,10 +52,11 @@ impl ShardState {
         if wish.clean_start {
             self.end_session(key, out);
         }
+        let mut forestalled = None;
         if let Some(session) = self.sessions.get_mut(key) {
             let ends = session.ends.take();
             self.unschedule(key, ends);
-            self.cancel_will(key);
+            forestalled = self.cancel_will(key);
         } else if wish.session_expiry > 0 {
             let session = Session {
                 id: SessionId(epoch.0),
@@ -72,10 +75,14 @@ impl ShardState {
         });
         let entry = self.attached.get_mut(&wish.by);
         match (entry, grant) {
-            (Some(entry), grant) => entry.session = grant.map(|grant| (grant.id, grant.present)),
+            (Some(entry), grant) => {
+                entry.session = grant.map(|grant| (grant.id, grant.present));
+                entry.forestalled = forestalled;
+            }
             (None, Some(grant)) => {
                 let session = Some((grant.id, grant.present));
-                let entry = Attached { key: key.clone(), expiry: wish.session_expiry, session, will: None };
+                let entry =
+                    Attached { key: key.clone(), expiry: wish.session_expiry, session, will: None, forestalled };
                 self.attached.insert(wish.by, entry);
             }
             (None, None) => {}
@@ -100,8 +107,11 @@ impl ShardState {
         leave: Option<Leave>,
         out: &mut Vec<Effect>,
     ) {
-        let Some(Attached { expiry, session, will, .. }) = self.attached.remove(&by) else { return };
+        let Some(Attached { expiry, session, will, forestalled, .. }) = self.attached.remove(&by) else { return };
         let leave = leave.unwrap_or_else(|| self.lost(key, expiry));
+        if let (Some(Keep { expiry: None, .. }), false, Some(earlier)) = (leave.keep, leave.fire_will, forestalled) {
+            self.due_wills.insert(key.clone(), earlier);
+        }
         let mine = session.is_some_and(|(id, _)| self.sessions.get(key).is_some_and(|s| s.id == id));
         let goes_on = mine && self.keep(key, leave.keep);
         if mine && !goes_on {
@@ -123,7 +133,8 @@ impl ShardState {
     fn keep(&mut self, key: &ClaimKey, keep: Option<Keep>) -> bool {
         let (Some(keep), Some(session)) = (keep, self.sessions.get_mut(key)) else { return false };
         let Some(expiry) = keep.expiry.or(session.kept_for) else { return false };
-        session.home = keep.home;
+        // Who does not know where it is leaves it where it was.
+        session.home = keep.home.or(session.home);
         session.kept_for = Some(expiry);
         session.ends = (expiry != u32::MAX).then(|| self.time.saturating_add(u64::from(expiry) * 1000));
         if let Some(ends) = session.ends {

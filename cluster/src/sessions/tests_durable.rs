@@ -220,6 +220,21 @@ fn who_never_served_leaves_everything_as_it_was() {
     assert!(s.firing().is_empty());
 }
 
+#[test]
+fn a_connection_that_never_served_leaves_the_queue_where_it_is_and_the_earlier_will_waiting() {
+    let mut s = Shard::default();
+    s.claim(A, 1, false, 3600, Some(60));
+    s.release(A, 1, kept(3600));
+    s.pass(10_000);
+    assert_eq!(s.claim(B, 1, false, 3600, Some(0)), session(2, 1, true, Some(HOME)));
+    s.release(B, 1, Leave::NEVER_SERVED);
+    s.pass(49_999);
+    assert!(s.firing().is_empty());
+    s.pass(1);
+    assert_eq!(s.firing(), ["1.1/1"], "of the first connection, at its own time");
+    assert_eq!(s.claim(B, 2, false, 3600, None), session(3, 1, true, Some(HOME)));
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Claim { b: bool, nonce: u64, clean: bool, expiry: u32, will: Option<u32> },

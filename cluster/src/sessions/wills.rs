@@ -40,8 +40,8 @@ impl ShardState {
     }
 
     /// The client's session is gone on with before its will was due (MQTT-3.1.3-9).
-    pub(super) fn cancel_will(&mut self, key: &ClaimKey) {
-        self.due_wills.remove(key);
+    pub(super) fn cancel_will(&mut self, key: &ClaimKey) -> Option<DueWill> {
+        self.due_wills.remove(key)
     }
 
     /// What waits of the client's is due now.

@@ -111,6 +111,16 @@ pub(super) struct Durable {
     pub expiry: u32,
 }
 
+/// Changes of a session's subscriptions on their way to its shard.
+#[derive(Debug)]
+pub(super) struct Persisting {
+    pub token: u64,
+    /// The packet whose answer waits for it.
+    pub packet_id: crate::mqtt::codec::PacketId,
+    /// What it asked for.
+    pub filters: Vec<Arc<str>>,
+}
+
 #[derive(Debug)]
 pub(super) struct Active {
     pub session: Session,
@@ -128,7 +138,7 @@ pub(super) struct Active {
     /// The session, if its shard keeps it.
     pub durable: Option<Durable>,
     /// Changes of subscriptions that the shard has yet to store: their token, and the packet that waits for it.
-    pub persisting: Option<(u64, crate::mqtt::codec::PacketId)>,
+    pub persisting: Option<Persisting>,
     /// Retained messages that its subscriptions have yet to bring.
     pub reads: Reads,
     /// Until when it is kept without a connection.

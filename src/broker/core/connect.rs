@@ -191,8 +191,9 @@ impl Core {
                 Some(key) if self.serves(key) => self.taken_over(key, out),
                 // Its 0x8E is on its way, and the claim goes back right after (P3).
                 Some(key) if self.releases(key, nonce) => {}
-                // Not granted yet, or long gone: there is nothing to end.
+                // Not granted yet, or long gone: there is nothing to end. Its grant must find nobody any more (P3).
                 _ => {
+                    self.claim_refused(nonce, ClaimRefusal::Superseded, out);
                     let leave = Leave::UNKNOWN;
                     out.push(Effect::Release { broker, client, epoch, nonce, leave, after: None });
                 }
@@ -241,6 +242,12 @@ impl Core {
             self.fault(key, Fault::Refuse(ending, version), out);
             return false;
         }
+        let client = claiming.admitted.client.clone();
+        if self.arrives(broker, &client) {
+            self.claim_refused(nonce, ClaimRefusal::Unavailable, out);
+            return false;
+        }
+        let Some(conn) = get(&mut self.conns, key) else { return false };
         let Phase::Claiming(claiming) = mem::replace(&mut conn.phase, Phase::Closing) else { return false };
         let Claiming { connect, admitted, .. } = *claiming;
         let session = Session::new(admitted.client.clone(), &connect, &admitted.settings, now);

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use rookery_cluster::handle::{Keep, Leave};
 use rookery_cluster::ids::{BrokerId, ClientId};
 
-use super::conn::{Active, Conn, Phase};
+use super::conn::{Active, Conn, Phase, Stage};
 use super::connect::{Fault, send};
 use super::park::Farewell;
 use super::{Admitted, ConnKey, Core, Effect, get};
@@ -111,8 +111,9 @@ impl Core {
                 self.leave_place(&active);
                 self.rooms[room].conns -= 1;
                 match leave.keep {
-                    Some(keep) if !self.lapsed => self.park(key, active, keep.expiry, out),
-                    _ => {
+                    Some(keep) => self.park(key, active, keep.expiry, out),
+                    None => {
+                        self.moved.retain(|_, to| *to != key);
                         self.forget_subscriptions(key, &active, out);
                         self.orphan(active);
                     }
@@ -125,15 +126,23 @@ impl Core {
                 } else {
                     self.claims.remove(&importing.active.nonce);
                 }
+                // Once its state is on its way here, it is nowhere else.
+                let arrives = importing.stage == Stage::Taking;
+                let home = if arrives { Some(self.here()) } else { importing.home };
                 let active = importing.active;
-                let leave = Leave { keep: Some(Keep { expiry: None, home: importing.home }), fire_will: false };
+                let leave = Leave { keep: Some(Keep { expiry: None, home }), fire_will: false };
                 self.release(&active, leave, after, out);
                 let room = active.room;
                 self.rooms[room].account.gone(accounted);
                 self.leave_place(&active);
                 self.rooms[room].conns -= 1;
-                self.forget_subscriptions(key, &active, out);
-                self.orphan(active);
+                if arrives {
+                    self.arriving.insert(key, (active.admitted.broker, active.admitted.client.clone()));
+                    self.park(key, active, None, out);
+                } else {
+                    self.forget_subscriptions(key, &active, out);
+                    self.orphan(active);
+                }
                 self.drop_idle_room(room);
             }
             Phase::Greeting | Phase::Authenticating(_) | Phase::Parked(_) | Phase::Closing => {}

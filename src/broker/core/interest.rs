@@ -7,7 +7,7 @@ use rookery_cluster::handle::{Holder, InterestChange};
 use rookery_cluster::ids::{BrokerId, Nonce};
 use rookery_cluster::topics::{name_hash, validate_filter};
 
-use super::conn::{Active, PENDING_SUBACKS, PendingSuback, Phase};
+use super::conn::{Active, PENDING_SUBACKS, PendingSuback, Persisting, Phase};
 use super::connect::{Fault, send};
 use super::limits::count_subscriber;
 use super::room::{Interest, Options, Room, is_shared};
@@ -168,7 +168,7 @@ impl Core {
         }
         let token = self.next_token;
         self.next_token += 1;
-        active.persisting = Some((token, packet_id));
+        active.persisting = Some(Persisting { token, packet_id, filters: filters.clone() });
         let room = &self.rooms[active.room];
         let bits = |filter: &Arc<str>| room.options(key, filter).map(Options::to_bits);
         let changes = filters.into_iter().map(|filter| (filter.clone(), bits(&filter))).collect();
@@ -183,20 +183,42 @@ impl Core {
         let Some(&key) = self.claims.get(&nonce) else { return };
         let Some(conn) = get(&mut self.conns, key) else { return };
         let Phase::Active(active) = &mut conn.phase else { return };
-        let Some((_, packet_id)) = active.persisting.take_if(|(waits_for, _)| *waits_for == token) else { return };
+        let Some(Persisting { packet_id, filters, .. }) = active.persisting.take_if(|p| p.token == token) else {
+            return;
+        };
         self.resumable.push(key);
         let Some(at) = active.subacks.iter().position(|pending| pending.packet_id == packet_id) else { return };
         let pending = &mut active.subacks[at];
         pending.waiting -= 1;
+        let refused = !stored && !pending.unsubscribe;
         if !stored {
             let granted = pending.reasons.iter_mut().filter(|reason| !reason.is_error());
             granted.for_each(|reason| *reason = ReasonCode::IMPLEMENTATION_SPECIFIC);
         }
-        if pending.waiting == 0 {
-            let due = active.subacks.swap_remove(at);
+        let due = (pending.waiting == 0).then(|| active.subacks.swap_remove(at));
+        // What SUBACK refuses is not held.
+        for filter in filters.iter().filter(|_| refused) {
+            self.unsubscribe_one(key, filter, out);
+        }
+        if let Some(due) = due {
             self.suback_if_due(key, due);
         }
-        let _ = out;
+    }
+
+    /// Has the shard forget a subscription that was refused after it was told of it. Nobody waits for that: if it fails,
+    /// the session has it again should its home be lost.
+    fn unpersist(&mut self, key: ConnKey, filter: &str, out: &mut Vec<Effect>) {
+        let Some(conn) = get(&mut self.conns, key) else { return };
+        let Phase::Active(active) = &conn.phase else { return };
+        if active.durable.is_none() {
+            return;
+        }
+        let token = self.next_token;
+        self.next_token += 1;
+        let (broker, client) = (active.admitted.broker, active.admitted.client.clone());
+        let (epoch, nonce) = (active.epoch, active.nonce);
+        let changes = vec![(filter.into(), None)];
+        out.push(Effect::Persist { broker, client, epoch, nonce, token, changes });
     }
 
     fn suback_if_due(&mut self, key: ConnKey, pending: PendingSuback) {
@@ -260,6 +282,7 @@ impl Core {
         let due = (pending.waiting == 0).then(|| active.subacks.swap_remove(at));
         if !seen {
             self.unsubscribe_one(key, filter, out);
+            self.unpersist(key, filter, out);
         }
         if let Some(due) = due {
             self.suback_if_due(key, due);

@@ -166,6 +166,8 @@ pub enum Effect {
     Answer { ticket: u64, reply: Fetched },
     /// All who must accept a will did.
     WillPublished { token: u64 },
+    /// A will was not published: this node may not serve.
+    WillRefused { token: u64 },
     /// Tell the other workers and nodes of a filter; answered by [`Input::Barrier`].
     Subscribe { broker: BrokerId, filter: Arc<str>, token: u64 },
     /// Tell them that nobody here wants it any more.
@@ -189,6 +191,9 @@ pub struct Core {
     conns: Slab<Conn>,
     /// Sessions without a connection: their places in `conns`.
     parked: BTreeMap<(BrokerId, ClientId), ConnKey>,
+    /// Sessions that are kept here while their state is still on its way, by the connection that asked for it. Each is
+    /// answered, within `limits::SESSION_FETCH_TIMEOUT`.
+    arriving: BTreeMap<ConnKey, (BrokerId, ClientId)>,
     /// Under which key a session goes on whose earlier connection has publishes that are not accepted yet.
     moved: BTreeMap<ConnKey, ConnKey>,
     /// Wills that wait to be accepted, and those that were.
@@ -246,6 +251,7 @@ impl Core {
             seed,
             conns: Slab::new(),
             parked: BTreeMap::new(),
+            arriving: BTreeMap::new(),
             moved: BTreeMap::new(),
             wills: BTreeMap::new(),
             next_will: 0,
@@ -313,7 +319,6 @@ impl Core {
             // Whoever holds the claims next may be serving already: nothing more is read or acknowledged. Who has not
             // sent its CONNECT yet is still to be told (P13).
             self.close_where(|conn| !matches!(conn.phase, Phase::Greeting), ReasonCode::USE_ANOTHER_SERVER, out);
-            self.discard_where(|_| true, out);
         }
         match input {
             Input::Read { conn, bytes } => self.on_read(now, conn, bytes, out),

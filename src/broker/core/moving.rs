@@ -97,6 +97,9 @@ impl Core {
 
     /// What the worker that keeps the session answered.
     pub(super) fn on_fetched(&mut self, key: ConnKey, reply: Fetched, out: &mut Vec<Effect>) {
+        if let Some((broker, client)) = self.arriving.remove(&key) {
+            return self.arrived(broker, &client, reply);
+        }
         let Some(conn) = get(&mut self.conns, key) else { return };
         let Phase::Importing(importing) = &mut conn.phase else { return };
         match (reply, importing.stage) {
@@ -118,6 +121,24 @@ impl Core {
             (Fetched::Unreachable, _) => self.not_imported(key, "the session cannot be reached", out),
             _ => {}
         }
+    }
+
+    /// The connection that asked for a session is gone: the session is kept here.
+    fn arrived(&mut self, broker: BrokerId, client: &ClientId, reply: Fetched) {
+        let Fetched::State(bytes) = reply else { return };
+        let Some(&key) = self.parked.get(&(broker, client.clone())) else { return };
+        let now = self.clock;
+        if let Some(conn) = get(&mut self.conns, key)
+            && let Phase::Parked(active) = &mut conn.phase
+            && let Err(error) = active.session.adopt(now, &bytes)
+        {
+            tracing::error!(%client, %error, "queued messages are lost");
+        }
+    }
+
+    /// Whether the state of a session that is kept here has yet to come.
+    pub(super) fn arrives(&self, broker: BrokerId, client: &ClientId) -> bool {
+        self.arriving.values().any(|(of, who)| *of == broker && who == client)
     }
 
     /// What the shard knows of a session whose queue is gone.
@@ -209,6 +230,10 @@ impl Core {
         take: bool,
         out: &mut Vec<Effect>,
     ) {
+        // Nothing is given while this node may not serve, nor what is not all here.
+        if self.lapsed || self.arrives(broker, client) {
+            return out.push(Effect::Answer { ticket, reply: Fetched::Unreachable });
+        }
         let reply = if take { self.give(broker, client, session, out) } else { self.describe(broker, client, session) };
         out.push(Effect::Answer { ticket, reply: reply.unwrap_or(Fetched::Gone) });
     }

@@ -49,12 +49,12 @@ impl Core {
             .conns
             .iter()
             .filter_map(|(_, conn)| match &conn.phase {
-                Phase::Active(active) if broker.is_none_or(|b| b == active.admitted.broker) => {
-                    let reason = view.admits(&active.admitted).err()?;
-                    Some((conn.key, Ending::with(reason, "no longer admitted")))
-                }
+                Phase::Active(active) => Some((conn.key, &active.admitted)),
+                Phase::Importing(importing) => Some((conn.key, &importing.active.admitted)),
                 _ => None,
             })
+            .filter(|(_, admitted)| broker.is_none_or(|b| b == admitted.broker))
+            .filter_map(|(key, admitted)| Some((key, Ending::with(view.admits(admitted).err()?, "no longer admitted"))))
             .collect();
         // A session is not its last token's: only a broker that is gone takes it along.
         let of = |active: &super::conn::Active| broker.is_none_or(|b| b == active.admitted.broker);

@@ -23,9 +23,9 @@ pub(super) struct PendingWill {
 
 impl Core {
     pub(super) fn on_will(&mut self, now: Moment, token: u64, broker: BrokerId, message: &[u8], out: &mut Vec<Effect>) {
-        // Whoever leads the shard next publishes it (R1).
+        // Whoever leads the shard then publishes it (R1).
         if self.lapsed {
-            return;
+            return out.push(Effect::WillRefused { token });
         }
         let publish = match split(message, MAX_PACKET) {
             Ok(Some(frame)) => decode_publish(Version::V5, Sender::Client, frame.first_byte, frame.body(message)).ok(),

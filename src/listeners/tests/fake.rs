@@ -196,6 +196,8 @@ impl Services for Fake {
 
     fn will_published(&self, _: u64) {}
 
+    fn will_refused(&self, _: u64) {}
+
     fn store(&self) -> Option<Store> {
         None
     }

@@ -72,7 +72,7 @@ impl PendingAcks {
     /// their places, and come out of [`PendingAcks::pop_due`] as of QoS 0.
     pub fn forget_at_least_once(&mut self) {
         for pending in self.queue.iter_mut().filter(|pending| pending.qos == QoS::AtLeastOnce) {
-            pending.qos = QoS::AtMostOnce;
+            (pending.qos, pending.needed) = (QoS::AtMostOnce, 0);
         }
         self.at_least_once = 0;
     }
@@ -97,9 +97,14 @@ impl PendingAcks {
         Some((due.packet_id, due.qos, due.reason))
     }
 
-    /// Since when the oldest has waited.
+    /// Since when the oldest has waited that somebody waits for.
     pub fn oldest(&self) -> Option<Moment> {
-        self.queue.front().map(|p| p.since)
+        self.queue.iter().find(|pending| pending.qos != QoS::AtMostOnce).map(|pending| pending.since)
+    }
+
+    /// A further connection begins to wait for what is owed.
+    pub fn wait_anew(&mut self, now: Moment) {
+        self.queue.iter_mut().for_each(|pending| pending.since = now);
     }
 }
 

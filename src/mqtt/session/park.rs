@@ -17,6 +17,8 @@ use super::window::Inflight;
 use super::{Delivery, Dropped, Message, Session, Settings};
 use crate::mqtt::codec::{Connect, PacketId, QoS};
 
+/// How long a move may take, with a margin: see `limits::CLAIM_TIMEOUT` and the core's grace.
+const MOVE_AT_MOST: Duration = Duration::from_secs(30);
 /// Version of a moved session's bytes.
 const VERSION: u8 = 1;
 
@@ -78,6 +80,7 @@ impl Session {
     /// A further connection, with what its CONNECT allows. [`Session::resume`] sends what waits, after CONNACK.
     pub fn reconnect(&mut self, connect: &Connect, settings: &Settings, now: Moment) {
         self.version = connect.version;
+        self.acks.wait_anew(now);
         self.wants_problem_information = connect.properties.request_problem_information.unwrap_or(true);
         self.receive_maximum = settings.receive_maximum;
         self.aliases = InboundAliases::new(settings.topic_alias_maximum);
@@ -121,7 +124,9 @@ impl Session {
         }
         let mut queue = moved.queue.into_iter().map(|m| kept(now, m)).collect::<Result<Vec<_>, _>>()?;
         let sent = inflight.iter().filter_map(|entry: &Inflight| entry.kept.as_deref());
-        let there: BTreeSet<u64> = sent.chain(&queue).map(|kept| kept.message.mark).collect();
+        // Only what came during the move can have come here too; marks of older ones may be in use again.
+        let recent = |kept: &&Kept| now.since(kept.since) < MOVE_AT_MOST;
+        let there: BTreeSet<u64> = sent.chain(&queue).filter(recent).map(|kept| kept.message.mark).collect();
         let here = std::mem::take(&mut self.window.queue);
         queue.extend(here.into_iter().filter(|k| k.message.mark == 0 || !there.contains(&k.message.mark)));
         self.received = received;

@@ -266,7 +266,8 @@ impl World {
             | Effect::Recall { .. }
             | Effect::Fetch { .. }
             | Effect::Answer { .. }
-            | Effect::WillPublished { .. } => {}
+            | Effect::WillPublished { .. }
+            | Effect::WillRefused { .. } => {}
             Effect::ReadRetained { .. } | Effect::Send { .. } | Effect::Close { .. } => {}
         }
     }

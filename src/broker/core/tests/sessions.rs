@@ -269,11 +269,118 @@ fn a_session_is_not_kept_for_ever_nor_without_a_lease() {
     w.now = w.now + Duration::from_secs(60);
     w.step(Input::Tick);
     assert_eq!(w.core.parked(), 0);
+}
+
+#[test]
+fn without_a_lease_a_session_is_kept_and_not_given() {
+    let mut w = World::new();
     let (conn, _) = first(&mut w);
     w.step(Input::Closed { conn });
     w.serving_until = w.now;
+    let client: ClientId = "s".into();
+    let ask = |ticket| Input::Asked { ticket, broker: B, client: &client, session: ID, take: true };
+    assert_eq!(w.step(ask(1)), [Effect::Answer { ticket: 1, reply: Fetched::Unreachable }]);
+    assert_eq!(w.core.parked(), 1);
+    w.serving_until = w.now + LEASE;
+    assert!(matches!(&w.step(ask(2))[..], [Effect::Answer { ticket: 2, reply: Fetched::State(_) }]));
+    let message: &[u8] = b"";
+    w.serving_until = w.now;
+    assert_eq!(w.step(Input::Will { token: 3, broker: B, message }), [Effect::WillRefused { token: 3 }]);
+}
+
+/// A session at `ELSEWHERE` whose state is asked for by a connection here, which is then gone.
+fn left_while_taken(w: &mut World) -> ConnKey {
+    let (conn, nonce) = w.claiming_by(durable(false));
+    w.step(granted(nonce, 2, true, Some(ELSEWHERE)));
+    let described = Fetched::Described(vec![("t".into(), 1)]);
+    let effects = w.step(Input::Fetched { conn, reply: described });
+    let [Effect::Subscribe { token, .. }] = effects[..] else { panic!("{effects:?}") };
+    assert!(matches!(&w.step(Input::Barrier { token, seen: true })[..], [Effect::Fetch { take: true, .. }]));
+    let left = w.step(Input::Closed { conn });
+    let home = Some(here(w));
+    let [Effect::Release { leave, .. }] = &left[..] else { panic!("{left:?}") };
+    assert_eq!(*leave, Leave { keep: Some(Keep { expiry: None, home }), fire_will: false });
+    conn
+}
+
+#[test]
+fn a_session_whose_client_is_gone_while_it_moves_is_kept_where_it_arrives() {
+    let mut old = World::new();
+    let (conn, nonce) = first(&mut old);
+    subscribe(&mut old, conn, nonce, "t");
+    let (from, _) = old.connect(Version::V5, "p");
+    publish(&mut old, from, "a", 1);
+    old.step(Input::Closed { conn });
+    let client: ClientId = "s".into();
+    let mut state = old.step(Input::Asked { ticket: 4, broker: B, client: &client, session: ID, take: true });
+    let Some(Effect::Answer { reply, .. }) = state.pop() else { panic!("{state:?}") };
+
+    let mut w = World::new();
+    w.core.worker = WorkerId(1);
+    let asked_by = left_while_taken(&mut w);
+    let (from, _) = w.connect(Version::V5, "p");
+    publish(&mut w, from, "b", 1);
+    // Until it is all here, nobody goes on with it, here or elsewhere.
+    let ask = Input::Asked { ticket: 5, broker: B, client: &client, session: ID, take: true };
+    assert_eq!(w.step(ask), [Effect::Answer { ticket: 5, reply: Fetched::Unreachable }]);
+    let (early, nonce) = w.claiming_by(durable(false));
+    let home = Some(here(&w));
+    let refused = w.step(granted(nonce, 3, true, home));
+    assert!(matches!(&refused[..], [.., Effect::Release { .. }]), "{refused:?}");
+    let sent = w.sent(early, Version::V5);
+    assert!(matches!(&sent[..], [Packet::Connack(c)] if c.reason == ReasonCode::SERVER_UNAVAILABLE), "{sent:?}");
+    w.step(Input::Fetched { conn: asked_by, reply });
+    let (conn, nonce) = w.claiming_by(durable(false));
+    w.step(granted(nonce, 4, true, home));
+    let sent = w.sent(conn, Version::V5);
+    assert!(
+        matches!(&sent[..], [Packet::Connack(c), Packet::Publish(a), Packet::Publish(b)]
+        if c.session_present && &a.payload[..] == b"a" && &b.payload[..] == b"b"),
+        "{sent:?}"
+    );
+}
+
+#[test]
+fn p2_a_token_that_is_revoked_while_its_session_moves_admits_nobody() {
+    let mut w = World::new();
+    let (conn, nonce) = w.claiming_by(durable(false));
+    w.step(granted(nonce, 2, true, Some(ELSEWHERE)));
+    w.revoked.insert("jti-s".into());
+    w.step(Input::Recheck { broker: None });
+    let sent = w.sent(conn, Version::V5);
+    assert!(matches!(&sent[..], [Packet::Connack(c)] if c.reason.is_error()), "{sent:?}");
+}
+
+#[test]
+fn p3_a_grant_that_comes_after_its_revocation_serves_nobody() {
+    let mut w = World::new();
+    let (conn, nonce) = w.claiming_by(durable(false));
+    w.step(Input::Claim(ClaimEvent::Revoked { broker: B, client: "s".into(), nonce, epoch: Epoch(1) }));
+    w.step(granted(nonce, 1, false, None));
+    let sent = w.sent(conn, Version::V5);
+    assert!(matches!(&sent[..], [Packet::Connack(c)] if c.reason.is_error()), "{sent:?}");
+}
+
+#[test]
+fn what_an_earlier_connection_is_owed_does_not_end_the_next_one() {
+    let mut w = World::new();
+    w.peer_wants("t");
+    let (conn, _) = first(&mut w);
+    publish(&mut w, conn, "a", 1);
+    w.flush();
+    w.step(Input::Closed { conn });
+    w.now = w.now + PUBLISH_TIMEOUT;
+    let home = Some(here(&w));
+    let (conn, nonce) = w.claiming_by(durable(false));
+    w.step(granted(nonce, 2, true, home));
+    assert!(connack(&mut w, conn));
     w.step(Input::Tick);
-    assert_eq!(w.core.parked(), 0);
+    assert_eq!(w.sent(conn, Version::V5), []);
+    // A goodbye for good leaves nothing behind.
+    let mut goodbye = Disconnect::new(ReasonCode::SUCCESS);
+    goodbye.properties.session_expiry = Some(0);
+    w.packet(conn, Version::V5, &Packet::Disconnect(goodbye));
+    assert!(w.core.moved.is_empty());
 }
 
 #[test]
