@@ -76,6 +76,7 @@ fn crate_root(name: &str) -> Option<&'static str> {
         "rookery_raft" => "cluster/raft/src",
         "rookery_proto" => "proto/src",
         "rookery_jepsen" => "jepsen/src",
+        "rookery_fuzz" => "fuzz/src",
         _ => return None,
     })
 }

@@ -1,0 +1,53 @@
+//! What is tried.
+
+mod auth;
+mod codec;
+mod doors;
+mod metadata;
+mod peer;
+mod retained;
+mod session;
+mod shard;
+mod topics;
+mod world;
+
+/// Something that reads bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name, and its folder's under `fuzz/corpus`.
+    pub name: &'static str,
+    /// Gives it an input; what it did wrong, if it did not panic.
+    pub run: fn(&[u8]) -> Result<(), String>,
+    /// Inputs that are worth to be changed, beside those of the folder.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+}
+
+/// All of them.
+pub const TARGETS: &[Target] = &[
+    Target { name: "codec", run: codec::run, seeds: codec::seeds },
+    Target { name: "session", run: session::run, seeds: session::seeds },
+    Target { name: "peer", run: peer::run, seeds: peer::seeds },
+    Target { name: "topics", run: topics::run, seeds: topics::seeds },
+    Target { name: "acl", run: auth::acl, seeds: auth::acl_seeds },
+    Target { name: "jwt", run: auth::jwt, seeds: auth::jwt_seeds },
+    Target { name: "upgrade", run: doors::upgrade, seeds: doors::upgrade_seeds },
+    Target { name: "proxy", run: doors::proxy, seeds: doors::proxy_seeds },
+    Target { name: "shard", run: shard::run, seeds: shard::seeds },
+    Target { name: "metadata", run: metadata::run, seeds: metadata::seeds },
+    Target { name: "retained", run: retained::run, seeds: retained::seeds },
+];
+
+/// An error, unless `holds`.
+fn ensure(holds: bool, why: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(why()) }
+}
+
+/// The first byte and the rest; 0 in front of nothing.
+fn head(input: &[u8]) -> (u8, &[u8]) {
+    input.split_first().map_or((0, input), |(first, rest)| (*first, rest))
+}
+
+/// The parts between bytes 0xff, which is in no text.
+fn parts(input: &[u8]) -> impl Iterator<Item = &[u8]> {
+    input.split(|byte| *byte == 0xff)
+}

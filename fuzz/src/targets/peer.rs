@@ -1,0 +1,68 @@
+//! What other nodes and workers send: batches of publishes, wills, sessions that move here.
+
+use bytes::Bytes;
+use rookery::broker::core::{Fetched, Input, Via};
+use rookery::mqtt::codec::{Packet, Publish, QoS, Version};
+use rookery_cluster::handle::{Home, Run, SessionGrant};
+use rookery_cluster::ids::{Incarnation, NodeId, NodeLife, SessionId, WorkerId};
+
+use super::head;
+use super::world::{BROKER, World, bytes_of, connect_bytes};
+use crate::corpus;
+
+/// A byte for what it is, then the bytes.
+pub fn run(input: &[u8]) -> Result<(), String> {
+    let (how, bytes) = head(input);
+    let mut world = World::new()?;
+    let bytes = Bytes::copy_from_slice(bytes);
+    match how % 4 {
+        0 => forwarded(&mut world, Via::Worker, bytes)?,
+        1 => forwarded(&mut world, Via::Node { workers: &[WorkerId(0), WorkerId(1)], seq: u64::from(how) }, bytes)?,
+        2 => world.step(Input::Will { token: 3, broker: BROKER, message: &bytes })?,
+        _ => moved(&mut world, bytes)?,
+    }
+    world.sings()?;
+    world.wait(10_000)?;
+    world.sings()
+}
+
+fn forwarded(world: &mut World, via: Via<'_>, body: Bytes) -> Result<(), String> {
+    let conn = world.open();
+    world.read(conn, &connect_bytes(Version::V5, "other"))?;
+    // SUBSCRIBE to "#" with QoS 2 and to "$share/g/#" with QoS 1.
+    world.read(conn, b"\x82\x07\x00\x01\x00\x00\x01#\x02")?;
+    world.read(conn, b"\x82\x10\x00\x02\x00\x00\x0a$share/g/#\x01")?;
+    let runs = [Run { broker: BROKER, count: 1, body, retained: Vec::new() }];
+    world.step(Input::Forwarded { origin: 77, via, runs: &runs })?;
+    world.sings()?;
+    world.close(conn)
+}
+
+fn moved(world: &mut World, state: Bytes) -> Result<(), String> {
+    let life = NodeLife { node: NodeId(2), incarnation: Incarnation(1) };
+    let home = Some(Home { life, worker: WorkerId(0) });
+    world.grant_next(SessionGrant { id: SessionId(5), present: true, home }, Fetched::State(state));
+    let conn = world.open();
+    world.read(conn, &connect_bytes(Version::V5, "other"))?;
+    world.sings()?;
+    world.close(conn)
+}
+
+/// A publish of each QoS, a group of them, and the packets of `tests/wire`.
+pub fn seeds() -> Vec<Vec<u8>> {
+    let publish = |topic: &str, retain| Publish {
+        topic: topic.into(),
+        payload: "x".into(),
+        qos: QoS::AtMostOnce,
+        retain,
+        ..Publish::default()
+    };
+    let mut bodies: Vec<Vec<u8>> = [("canary/sings", false), ("t/1", true), ("$x", false)]
+        .map(|(topic, retain)| bytes_of(&Packet::Publish(Box::new(publish(topic, retain))), Version::V5))
+        .into();
+    bodies.push(b"\x01\x00\x00\x00\x09\x00\x03t/1\x00\x02xy".to_vec());
+    bodies.push(b"\x02\x00\x00\x00\x0b\x00\x03t/1\x00\x02\x00\x05xy".to_vec());
+    bodies.push(bodies.concat());
+    bodies.extend(corpus::wire());
+    (0..4).flat_map(|how| bodies.iter().map(move |body| [&[how], &body[..]].concat())).collect()
+}
