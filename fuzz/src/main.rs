@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Parser;
+use rookery_cluster::clock::{Clock, Moment, SystemClock};
 use rookery_fuzz::corpus;
 use rookery_fuzz::run::{Failure, check, mutations};
 use rookery_fuzz::targets::{TARGETS, Target};
@@ -64,9 +65,9 @@ fn fuzz(target: &'static Target, mut seed: u64, limit: Duration) -> bool {
     if let Some(failure) = inputs.iter().find_map(|input| check(target, input).err()) {
         return fails(target, &failure, None);
     }
-    let (began, mut count) = (Instant::now(), 0);
-    while began.elapsed() < limit {
-        let before = |input: &[u8]| *lock(&current) = Some((Instant::now(), input.to_vec()));
+    let (began, mut count) = (SystemClock.now(), 0);
+    while SystemClock.now().since(began) < limit {
+        let before = |input: &[u8]| *lock(&current) = Some((SystemClock.now(), input.to_vec()));
         if let Err(failure) = mutations(target, &inputs, seed, BATCH, before) {
             return fails(target, &failure, Some(seed));
         }
@@ -78,7 +79,7 @@ fn fuzz(target: &'static Target, mut seed: u64, limit: Duration) -> bool {
         }
     }
     let resident = resident().unwrap_or(0) >> 20;
-    println!("{}: {count} inputs in {:.0?}, {resident} MiB resident", target.name, began.elapsed());
+    println!("{}: {count} inputs in {:.0?}, {resident} MiB resident", target.name, SystemClock.now().since(began));
     true
 }
 
@@ -91,7 +92,7 @@ fn fails(target: &Target, failure: &Failure, seed: Option<u64>) -> bool {
     false
 }
 
-type Current = Arc<Mutex<Option<(Instant, Vec<u8>)>>>;
+type Current = Arc<Mutex<Option<(Moment, Vec<u8>)>>>;
 
 /// Where the input that is being tried is put; one that hangs ends the process.
 fn watched(target: &'static Target) -> Current {
@@ -99,16 +100,21 @@ fn watched(target: &'static Target) -> Current {
     let seen = Arc::downgrade(&current);
     std::thread::spawn(move || {
         while let Some(current) = seen.upgrade() {
-            let hung = lock(&current).clone().filter(|(since, _)| since.elapsed() > HANG);
+            let hung = lock(&current).clone().filter(|(since, _)| SystemClock.now().since(*since) > HANG);
             if let Some((_, input)) = hung {
                 fails(target, &Failure { input, why: format!("hangs for more than {HANG:?}") }, None);
-                std::process::exit(1);
+                end();
             }
             drop(current);
             std::thread::sleep(HANG / 10);
         }
     });
     current
+}
+
+#[expect(clippy::disallowed_methods, reason = "the thread that would return is the one that hangs")]
+fn end() -> ! {
+    std::process::exit(1)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

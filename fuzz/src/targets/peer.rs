@@ -64,5 +64,44 @@ pub fn seeds() -> Vec<Vec<u8>> {
     bodies.push(b"\x02\x00\x00\x00\x0b\x00\x03t/1\x00\x02\x00\x05xy".to_vec());
     bodies.push(bodies.concat());
     bodies.extend(corpus::wire());
-    (0..4).flat_map(|how| bodies.iter().map(move |body| [&[how], &body[..]].concat())).collect()
+    let mut all = vec![[&[3], &state()[..]].concat()];
+    all.extend((0..4).flat_map(|how| bodies.iter().map(move |body| [&[how], &body[..]].concat())));
+    all
+}
+
+/// A session with a subscription and messages that wait.
+fn state() -> Bytes {
+    let mut world = World::new().expect("a canary that sings");
+    let conn = world.open();
+    // CONNECT of "other", with a session that lasts; SUBSCRIBE to "canary/#" with QoS 2.
+    let connect = b"\x10\x17\x00\x04MQTT\x05\x00\x00\x3c\x05\x11\x00\x00\x0e\x10\x00\x05other";
+    world.read(conn, connect).expect("a connection");
+    world.read(conn, b"\x82\x0e\x00\x01\x00\x00\x08canary/#\x02").expect("a subscription");
+    world.close(conn).expect("a session");
+    // A QoS 1 publish, which waits for it.
+    let body = Bytes::from_static(b"\x32\x12\x00\x0ccanary/sings\x00\x05\x00x");
+    let runs = [Run { broker: BROKER, count: 1, body, retained: Vec::new() }];
+    world.step(Input::Forwarded { origin: 77, via: Via::Worker, runs: &runs }).expect("a batch");
+    match world.ask(2) {
+        Ok(Some(Fetched::State(state))) => state,
+        other => panic!("no session: {other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_peers_send_arrives() {
+        let song = Publish { topic: "canary/sings".into(), ..Publish::default() };
+        let body = Bytes::from(bytes_of(&Packet::Publish(Box::new(song)), Version::V5));
+        let runs = [Run { broker: BROKER, count: 1, body: body.clone(), retained: Vec::new() }];
+        let mut world = World::new().expect("a canary");
+        world.step(Input::Forwarded { origin: 77, via: Via::Worker, runs: &runs }).expect("a batch");
+        assert_eq!(world.overheard(), Ok(1));
+        world.step(Input::Will { token: 3, broker: BROKER, message: &body }).expect("a will");
+        assert_eq!(world.overheard(), Ok(1));
+        assert!(state().len() > 20);
+    }
 }

@@ -35,16 +35,17 @@ pub fn run(input: &[u8]) -> Result<(), String> {
 pub fn seeds() -> Vec<Vec<u8>> {
     let alone = corpus::wire();
     let mut all: Vec<Vec<u8>> = (0..4).flat_map(|how| alone.iter().map(move |p| [&[how], &p[..]].concat())).collect();
-    let id = PacketId::new(7).expect("not 0");
     for (how, version) in [(0, Version::V5), (2, Version::V311)] {
+        let mut ids = (1..).filter_map(PacketId::new);
         let mut talk = vec![how];
-        for filter in ["canary/#", "+/sings", "$share/g/canary/sings", "t/#"] {
+        for (filter, packet_id) in ["canary/#", "+/sings", "$share/g/canary/sings", "t/#"].into_iter().zip(&mut ids) {
             let filters = vec![SubscribeFilter::new(filter, QoS::ExactlyOnce)];
-            let subscribe = Subscribe { packet_id: id, filters, subscription_id: None, user_properties: Vec::new() };
+            let subscribe = Subscribe { packet_id, filters, subscription_id: None, user_properties: Vec::new() };
             talk.extend(bytes_of(&Packet::Subscribe(subscribe), version));
         }
-        for (qos, packet_id) in [(QoS::AtMostOnce, None), (QoS::AtLeastOnce, Some(id)), (QoS::ExactlyOnce, Some(id))] {
+        for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
             for topic in ["canary/sings", "t/1"] {
+                let packet_id = ids.next().filter(|_| qos != QoS::AtMostOnce);
                 let (topic, payload) = (topic.into(), "x".into());
                 let publish = Publish { topic, payload, qos, packet_id, ..Publish::default() };
                 talk.extend(bytes_of(&Packet::Publish(Box::new(publish)), version));
@@ -53,4 +54,21 @@ pub fn seeds() -> Vec<Vec<u8>> {
         all.push(talk);
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_client_sends_arrives() {
+        for (how, version) in [(0, Version::V5), (2, Version::V311)] {
+            let talk = seeds().into_iter().rfind(|seed| seed[0] == how && seed.len() > 100).expect("a conversation");
+            let mut world = World::new().expect("a canary");
+            let conn = world.open();
+            world.read(conn, &connect_bytes(version, "other")).expect("a connection");
+            world.read(conn, &talk[1..]).expect("a conversation");
+            assert_eq!(world.overheard(), Ok(3), "{version:?}");
+        }
+    }
 }

@@ -33,6 +33,8 @@ pub struct World {
     /// What a connection's claim brings, see [`World::grant_next`].
     next_grant: Option<(SessionGrant, Fetched)>,
     fetched: Option<Fetched>,
+    /// What was answered last to who asked for a session.
+    answered: Option<Fetched>,
 }
 
 struct Sight;
@@ -68,7 +70,7 @@ impl World {
         let core = Core::new(WorkerId(0), life, 7);
         let canary = ConnKey { index: u32::MAX, generation: 0 };
         let now = Moment(Duration::from_secs(1));
-        let mut world = Self { core, now, epoch: 0, canary, songs: 0, next_grant: None, fetched: None };
+        let mut world = Self { core, now, epoch: 0, canary, songs: 0, next_grant: None, fetched: None, answered: None };
         world.step(Input::InterestComplete)?;
         world.canary = world.open();
         world.read(world.canary, &connect_bytes(Version::V5, "canary"))?;
@@ -91,6 +93,19 @@ impl World {
     /// The next claim that is granted brings this session, which is then fetched as `state`.
     pub fn grant_next(&mut self, session: SessionGrant, state: Fetched) {
         self.next_grant = Some((session, state));
+    }
+
+    /// What a worker that asks for the session `id` of the client `other` gets.
+    pub fn ask(&mut self, id: u64) -> Result<Option<Fetched>, String> {
+        let client = Arc::from("other");
+        self.step(Input::Asked { ticket: 1, broker: BROKER, client: &client, session: SessionId(id), take: true })?;
+        Ok(self.answered.take())
+    }
+
+    /// How much the canary got since it last sang, but for what it sings itself.
+    #[cfg(test)]
+    pub fn overheard(&mut self) -> Result<usize, String> {
+        Ok(self.heard()?.len())
     }
 
     /// Bytes of a client, if it is read from.
@@ -154,6 +169,10 @@ impl World {
                 let described = Fetched::Described(vec![(Arc::from("t/#"), 2)]);
                 let reply = if take { self.fetched.take().unwrap_or(Fetched::Gone) } else { described };
                 Input::Fetched { conn, reply }
+            }
+            Effect::Answer { reply, .. } => {
+                self.answered = Some(reply);
+                return;
             }
             Effect::Subscribe { token, .. } => Input::Barrier { token, seen: true },
             Effect::Send { to, batch } => Input::Accepted { from: to, through: batch.seq },
