@@ -15,6 +15,8 @@ use crate::ids::{Epoch, Incarnation, NodeId, NodeLife, Sequence};
 
 /// Version 1 had neither streams, `asked`, sessions nor wills.
 const VERSION: u8 = 2;
+/// No shard has granted as many claims as this: a snapshot that says so is none, and epochs never overflow.
+const EPOCHS: u64 = 1 << 63;
 
 /// What is stored; the rest is derived from it.
 #[derive(Serialize, Deserialize)]
@@ -102,6 +104,9 @@ impl ShardState {
     }
 
     /// The state that [`ShardState::snapshot`] wrote, now or in an earlier version.
+    ///
+    /// # Errors
+    /// It is no snapshot, or of a version that this binary does not know.
     pub fn restore(bytes: &[u8]) -> Result<Self, UnknownCommand> {
         const WHAT: &str = "shard snapshot";
         let stored: Stored = match bytes.first() {
@@ -109,6 +114,9 @@ impl ShardState {
             _ => decode(VERSION, bytes, WHAT)?,
         };
         let Stored { last_epoch, time, ticker, expired, records, buckets, sweep, streams, .. } = stored;
+        if last_epoch.0 >= EPOCHS {
+            return Err(UnknownCommand(format!("{WHAT}: epoch {}", last_epoch.0)));
+        }
         let expired = expired.into_iter().collect();
         let mut state = ShardState { last_epoch, time, ticker, expired, buckets, sweep, ..Self::default() };
         streams.keys().for_each(|life| state.count(*life));

@@ -254,3 +254,28 @@ proptest! {
         prop_assert_eq!(wire.shard, after);
     }
 }
+
+#[test]
+fn a_snapshot_with_an_epoch_that_none_can_follow_is_refused() {
+    let good = ShardState::default().snapshot();
+    // The epoch is the first field: 0 is one byte, the largest ten.
+    let bad = [&good[..1], &[0xff; 9], &[1], &good[2..]].concat();
+    let refused = ShardState::restore(&bad).expect_err("an epoch that is too large");
+    assert_eq!(refused.0, format!("shard snapshot: epoch {}", u64::MAX));
+    assert!(ShardState::restore(&good).is_ok());
+}
+
+#[test]
+fn clocks_that_leap_stop_shard_time_at_its_end() {
+    let mut state = ShardState::default();
+    for life in [A, B] {
+        // Takeovers, so that time counts.
+        for nonce in 1..4 {
+            let claim = Command::Claim { key: key(), by: by(life, nonce), clean_start: true, session_expiry: 0 };
+            state.apply(claim, &mut Vec::new());
+        }
+        for millis in [0, u64::MAX] {
+            assert_eq!(state.apply(Command::Tick { by: life, millis }, &mut Vec::new()), Outcome::Done);
+        }
+    }
+}

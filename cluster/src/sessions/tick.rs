@@ -10,7 +10,7 @@ impl ShardState {
     pub(super) fn tick(&mut self, by: NodeLife, millis: u64, out: &mut Vec<Effect>) -> Outcome {
         match &mut self.ticker {
             Some((last_by, last)) if *last_by == by => {
-                self.time += millis.saturating_sub(*last);
+                self.time = self.time.saturating_add(millis.saturating_sub(*last));
                 *last = millis.max(*last);
             }
             other => *other = Some((by, millis)),

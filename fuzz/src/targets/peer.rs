@@ -10,6 +10,9 @@ use super::head;
 use super::world::{BROKER, World, bytes_of, connect_bytes};
 use crate::corpus;
 
+/// CONNECT of "other", with a session that lasts.
+const LASTING: &[u8] = b"\x10\x17\x00\x04MQTT\x05\x00\x00\x3c\x05\x11\x00\x00\x0e\x10\x00\x05other";
+
 /// A byte for what it is, then the bytes.
 pub fn run(input: &[u8]) -> Result<(), String> {
     let (how, bytes) = head(input);
@@ -43,7 +46,7 @@ fn moved(world: &mut World, state: Bytes) -> Result<(), String> {
     let home = Some(Home { life, worker: WorkerId(0) });
     world.grant_next(SessionGrant { id: SessionId(5), present: true, home }, Fetched::State(state));
     let conn = world.open();
-    world.read(conn, &connect_bytes(Version::V5, "other"))?;
+    world.read(conn, LASTING)?;
     world.sings()?;
     world.close(conn)
 }
@@ -73,9 +76,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
 fn state() -> Bytes {
     let mut world = World::new().expect("a canary that sings");
     let conn = world.open();
-    // CONNECT of "other", with a session that lasts; SUBSCRIBE to "canary/#" with QoS 2.
-    let connect = b"\x10\x17\x00\x04MQTT\x05\x00\x00\x3c\x05\x11\x00\x00\x0e\x10\x00\x05other";
-    world.read(conn, connect).expect("a connection");
+    world.read(conn, LASTING).expect("a connection");
+    // SUBSCRIBE to "canary/#" with QoS 2.
     world.read(conn, b"\x82\x0e\x00\x01\x00\x00\x08canary/#\x02").expect("a subscription");
     world.close(conn).expect("a session");
     // A QoS 1 publish, which waits for it.
@@ -102,6 +104,8 @@ mod tests {
         assert_eq!(world.overheard(), Ok(1));
         world.step(Input::Will { token: 3, broker: BROKER, message: &body }).expect("a will");
         assert_eq!(world.overheard(), Ok(1));
-        assert!(state().len() > 20);
+        let got = world.others_got();
+        moved(&mut world, state()).expect("a session");
+        assert_eq!(world.others_got(), got + 1, "the message that waited");
     }
 }

@@ -35,6 +35,9 @@ pub struct World {
     fetched: Option<Fetched>,
     /// What was answered last to who asked for a session.
     answered: Option<Fetched>,
+    others_got: usize,
+    /// What was sent to others that is no MQTT.
+    fault: Option<String>,
 }
 
 struct Sight;
@@ -70,7 +73,18 @@ impl World {
         let core = Core::new(WorkerId(0), life, 7);
         let canary = ConnKey { index: u32::MAX, generation: 0 };
         let now = Moment(Duration::from_secs(1));
-        let mut world = Self { core, now, epoch: 0, canary, songs: 0, next_grant: None, fetched: None, answered: None };
+        let mut world = Self {
+            core,
+            now,
+            epoch: 0,
+            canary,
+            songs: 0,
+            next_grant: None,
+            fetched: None,
+            answered: None,
+            others_got: 0,
+            fault: None,
+        };
         world.step(Input::InterestComplete)?;
         world.canary = world.open();
         world.read(world.canary, &connect_bytes(Version::V5, "canary"))?;
@@ -108,6 +122,11 @@ impl World {
         Ok(self.heard()?.len())
     }
 
+    /// Publishes sent to all but the canary.
+    pub fn others_got(&self) -> usize {
+        self.others_got
+    }
+
     /// Bytes of a client, if it is read from.
     pub fn read(&mut self, conn: ConnKey, bytes: &[u8]) -> Result<(), String> {
         if self.core.wants_read(conn) {
@@ -134,7 +153,7 @@ impl World {
             }
             self.write_all(None);
             if next.is_empty() && !self.core.has_batches() {
-                return Ok(());
+                return self.fault.take().map_or(Ok(()), Err);
             }
             effects = next;
         }
@@ -190,10 +209,24 @@ impl World {
         let mut dirty = Vec::new();
         self.core.take_dirty(&mut dirty);
         dirty.extend(closing);
-        for conn in dirty.into_iter().filter(|conn| *conn != self.canary) {
-            while self.core.outbound(conn).is_some_and(|out| !out.take().is_empty()) {
+        dirty.retain(|conn| *conn != self.canary);
+        for conn in dirty {
+            while let Some(bytes) = self.core.outbound(conn).map(|out| out.take()).filter(|bytes| !bytes.is_empty()) {
+                self.sent(&bytes);
                 self.core.drained(self.now, conn);
             }
+        }
+    }
+
+    /// Whole packets, one behind the other.
+    fn sent(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let Ok(Some(frame)) = split(bytes, usize::MAX) else {
+                self.fault = Some(format!("sent to a client: {bytes:02x?}"));
+                return;
+            };
+            self.others_got += usize::from(frame.is_publish());
+            bytes = &bytes[frame.total..];
         }
     }
 
@@ -230,7 +263,9 @@ impl World {
         self.read(self.canary, &bytes_of(&Packet::Publish(Box::new(publish)), Version::V5))?;
         let heard = self.heard()?;
         let own = |packet: &Packet| matches!(packet, Packet::Publish(p) if p.payload == song.as_bytes());
-        ensure(heard.iter().any(own), || format!("the canary did not hear {song:?} but {heard:?}"))
+        ensure(heard.iter().any(own), || {
+            format!("the canary did not hear {song:?} but {heard:?}, others {}", self.others_got())
+        })
     }
 
     /// Ends a connection: only the canary's may be left.
