@@ -1,4 +1,4 @@
-//! What of MQTT a broker's clients may use: what the broker's settings grant, as far as this program serves it.
+//! What of MQTT a broker's clients may use: what the broker's settings grant.
 
 use rookery_cluster::ids::is_generated_client_id;
 use rookery_cluster::topics::{Acl, ParsedFilter, validate_topic};
@@ -6,35 +6,20 @@ use rookery_cluster::topics::{Acl, ParsedFilter, validate_topic};
 use super::{Ending, Settings, WillPolicy};
 use crate::mqtt::codec::{ConnackProperties, Connect, PublishRef, QoS, ReasonCode, Subscribe, Will};
 
-/// What this program serves, whatever a broker grants. Here alone: who builds the rest of a feature turns it on here,
-/// and from then on CONNACK announces it.
-pub mod built {
-    use crate::mqtt::codec::QoS;
-
-    /// Highest QoS.
-    pub const MAX_QOS: QoS = QoS::ExactlyOnce;
-    /// Retained messages.
-    pub const RETAIN: bool = true;
-    /// Shared subscriptions.
-    pub const SHARED: bool = true;
-    /// Wills.
-    pub const WILLS: bool = true;
-}
-
 impl Settings {
     /// Highest QoS that is served to the broker's clients.
     pub fn qos(&self) -> QoS {
-        self.max_qos.min(built::MAX_QOS)
+        self.max_qos
     }
 
     /// Whether retained messages are.
     pub fn retain(&self) -> bool {
-        self.retain_available && built::RETAIN
+        self.retain_available
     }
 
     /// Whether shared subscriptions are.
     pub fn shared(&self) -> bool {
-        self.shared_available && built::SHARED
+        self.shared_available
     }
 
     /// The Session Expiry Interval that holds for a client that asks for `wanted`, seconds.

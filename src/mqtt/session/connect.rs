@@ -41,13 +41,7 @@ fn check_size(connect: &Connect, client_id: &str, settings: &Settings) -> Result
 pub fn check(connect: &Connect, client_id: &str, settings: &Settings, acl: &Acl) -> Result<(), Ending> {
     check_size(connect, client_id, settings)?;
     allow::names(connect, client_id, settings)?;
-    let Some(will) = &connect.will else { return Ok(()) };
-    allow::will(will, settings, acl)?;
-    if !allow::built::WILLS && settings.wills == WillPolicy::Serve {
-        // A will that would not fire is refused, not forgotten (P10).
-        return Err(Ending::with(ReasonCode::IMPLEMENTATION_SPECIFIC, "wills are not supported"));
-    }
-    Ok(())
+    connect.will.as_ref().map_or(Ok(()), |will| allow::will(will, settings, acl))
 }
 
 /// The keep-alive that holds, seconds (Server Keep Alive, MQTT 5 §3.2.2.3.14).

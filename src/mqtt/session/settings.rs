@@ -4,8 +4,7 @@ use rookery_cluster::topics::ShareStrategy;
 
 use crate::mqtt::codec::QoS;
 
-/// Limits of one broker. Node-independent: they come from the broker's metadata. What `Settings` grants and this
-/// program does not serve yet is withheld by [`super::allow`].
+/// Limits of one broker. Node-independent: they come from the broker's metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Largest packet taken from or sent to a client, bytes on the wire; at most
