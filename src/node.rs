@@ -23,6 +23,7 @@ mod follow;
 pub mod found;
 mod health;
 mod limits;
+mod moves;
 mod peers;
 mod removal;
 mod run;

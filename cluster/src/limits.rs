@@ -78,6 +78,8 @@ pub const CLAIM_RESEND: Duration = Duration::from_millis(250);
 pub const CLAIM_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a session may take on its way from the node that keeps it. Its CONNECT waits meanwhile.
 pub const SESSION_FETCH_TIMEOUT: Duration = Duration::from_secs(8);
+/// How much of it may go by until everybody has handed over what they had for that node (R14).
+pub const SESSION_FENCE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a SUBACK waits for the live peers before the filter gets 0x83 (R11).
 pub const SUBACK_BARRIER: Duration = Duration::from_secs(5);
 /// How long a publish may stay unaccepted by a live peer: then R9 applies.
@@ -101,6 +103,7 @@ const _: () = assert!(ms(LEASE_ANSWER) <= ms(LEASE_RENEW_EVERY) * LEASE_ASKS as 
 // failover would close every client.
 const _: () = assert!(2 * ms(META_ELECTION_MAX) + ms(LEASE_RENEW_EVERY) < ms(LEASE));
 const _: () = assert!(ms(SESSION_FETCH_TIMEOUT) < ms(CLAIM_TIMEOUT));
+const _: () = assert!(2 * ms(SESSION_FENCE_TIMEOUT) < ms(SESSION_FETCH_TIMEOUT));
 const _: () = assert!(ms(RELEASE_FLUSH) < ms(CLAIM_RESEND));
 const _: () = assert!(ms(LEASE) + 2 * ms(LEASE_DRIFT_MARGIN) < ms(CLAIM_TIMEOUT));
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rookery_cluster::handle::{ClusterEvent, Run, WorkerPort};
+use rookery_cluster::handle::{ClusterEvent, Holder, Run, WorkerPort};
 use rookery_cluster::ids::{BrokerId, ClientId, SessionId, WorkerId};
 use rookery_cluster::retained::Page;
 use tokio::sync::Notify;
@@ -41,6 +41,9 @@ pub struct Asked {
 /// Where the answer to [`Asked`] goes.
 pub type Answer = Box<dyn FnOnce(Fetched) + Send>;
 
+/// Whom to tell that a worker has handed over what it had, or cannot say.
+pub type Drained = Box<dyn FnOnce(bool) + Send>;
+
 /// One message to a worker.
 #[expect(missing_docs, reason = "each variant's text tells its fields")]
 pub enum Mail {
@@ -62,6 +65,8 @@ pub enum Mail {
     LocalAccepted { from: WorkerId, through: u64 },
     /// A worker that goes on with a session kept here asks for its subscriptions, or takes it.
     Asked { asked: Asked, answer: Answer },
+    /// Calls back once everything of `broker` that came for `to` so far is there, or with `false`.
+    Drain { broker: BrokerId, to: Holder, answer: Drained },
     /// What the worker that keeps a session answered.
     Fetched { conn: ConnKey, reply: Fetched },
     /// The store has that many batches on disk, up to `through`.

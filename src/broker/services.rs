@@ -35,8 +35,10 @@ pub trait Services: Send + Sync + 'static {
     );
     /// Asks a session's shard for its subscriptions.
     fn recall(&self, broker: BrokerId, client: ClientId, nonce: Nonce);
-    /// Asks another node for a session that is kept there; `answer` is called once.
-    fn fetch(&self, home: Home, asked: Asked, answer: Answer);
+    /// Asks for a session that is kept on another node, or takes it, from wherever it is; `answer` is called once. What
+    /// was published for it by workers that did not know of the asking one's subscriptions is there before it is taken
+    /// (R14).
+    fn fetch(self: Arc<Self>, home: Home, asked: Asked, answer: Answer);
     /// Where retained messages are kept, if they are.
     fn store(&self) -> Option<Store>;
     /// Who must take a retained publish that begins now.

@@ -1,5 +1,6 @@
 //! A worker: one thread, one current-thread runtime, its sockets and its [`Core`]. Performs what the core decides.
 
+mod handover;
 mod loops;
 
 use std::cell::{Cell, RefCell};
@@ -14,14 +15,14 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rookery_cluster::clock::{Moment, SharedClock};
-use rookery_cluster::handle::{ClusterEvent, Holder, Home, SendError};
+use rookery_cluster::handle::{ClusterEvent, Holder, SendError};
 use rookery_cluster::ids::{NodeId, NodeLife, WorkerId};
 use tokio::task::LocalSet;
 
 use self::loops::{drain, flusher, ticker};
 use super::Accountant;
-use super::core::{Batch, ConnKey, Core, Effect, Fetched, Input, Stats, Usage, Via, origin};
-use super::mailbox::{Answer, Asked, LocalBatch, Mail, Mailbox};
+use super::core::{Batch, ConnKey, Core, Effect, Input, Stats, Usage, Via, origin};
+use super::mailbox::{Answer, Asked, Drained, LocalBatch, Mail, Mailbox};
 use super::retained::Keeper;
 use super::{Services, serve};
 
@@ -115,6 +116,8 @@ pub(super) struct Shared {
     flush_due: Cell<bool>,
     /// Who asked for sessions that are kept here, until the core has answered, which it does at once.
     tickets: RefCell<BTreeMap<u64, Answer>>,
+    /// Who waits until a destination is drained: at most `MAX_DRAINS`.
+    drains: RefCell<BTreeMap<u64, Drained>>,
     next_ticket: Cell<u64>,
     /// Batches that the store has taken and not on disk.
     pub(super) storing: Cell<usize>,
@@ -198,30 +201,14 @@ impl Shared {
                     answer(reply);
                 }
             }
+            Effect::Drained { ticket } => {
+                if let Some(answer) = self.drains.borrow_mut().remove(&ticket) {
+                    answer(true);
+                }
+            }
             Effect::WillPublished { token } => services.will_published(token),
             Effect::WillRefused { token } => services.will_refused(token),
         }
-    }
-
-    /// Asks where a session is kept: a sibling by its mailbox, another node by the cluster.
-    fn fetch(&self, conn: ConnKey, home: Home, asked: Asked) {
-        let mailbox = self.mailbox();
-        let answer: Answer = Box::new(move |reply| mailbox.post(Mail::Fetched { conn, reply }));
-        if home.life != self.config.life {
-            return self.config.services.fetch(home, asked, answer);
-        }
-        match self.config.mailboxes.get(usize::from(home.worker.0)) {
-            Some(sibling) => sibling.post(Mail::Asked { asked, answer }),
-            None => answer(Fetched::Gone),
-        }
-    }
-
-    fn asked(&self, asked: &Asked, answer: Answer) {
-        let ticket = self.next_ticket.get();
-        self.next_ticket.set(ticket + 1);
-        self.tickets.borrow_mut().insert(ticket, answer);
-        let Asked { broker, client, session, take } = asked;
-        self.step(Input::Asked { ticket, broker: *broker, client, session: *session, take: *take });
     }
 
     fn send(&self, peer: NodeId, batch: Batch) {
@@ -337,6 +324,7 @@ async fn run(config: WorkerConfig, stats: Arc<Mutex<(Stats, usize)>>) {
         flusher: RefCell::default(),
         flush_due: Cell::new(false),
         tickets: RefCell::default(),
+        drains: RefCell::default(),
         next_ticket: Cell::new(0),
         storing: Cell::new(0),
         config,
@@ -388,6 +376,7 @@ fn sweep(shared: &Rc<Shared>, mail: &mut Vec<Mail>) -> Option<crate::mqtt::codec
                 shared.step(Input::Accepted { from: Holder::Worker(from), through });
             }
             Mail::Asked { asked, answer } => shared.asked(&asked, answer),
+            Mail::Drain { broker, to, answer } => shared.drain(broker, to, answer),
             Mail::Fetched { conn, reply } => shared.step(Input::Fetched { conn, reply }),
             Mail::Stored { batches, through } => shared.stored(batches, through),
             Mail::Retained { conn, broker, filter, page } => shared.on_retained(conn, broker, &filter, page),

@@ -177,6 +177,8 @@ impl Node {
             metadata: metadata.clone(),
             sessions: sessions.clone(),
             handover: Handover::new(peers.clone()),
+            meta: meta.clone(),
+            calls: control.clone(),
             clock: clock.clone(),
             domain: config.node.domain.clone(),
             mailboxes,

@@ -5,24 +5,24 @@ use std::sync::{Arc, OnceLock};
 use rookery_cluster::claims::Sessions;
 use rookery_cluster::clock::{Moment, SharedClock, UnixMillis};
 use rookery_cluster::consensus::BoxFuture;
-use rookery_cluster::control::{AppliedPort, Handover, KeptSessions, SessionAsked, SessionReply};
+use rookery_cluster::control::{AppliedPort, Handover, SharedControl, SharedMeta};
 use rookery_cluster::forward::Forward;
 use rookery_cluster::handle::{ClaimRequest, Home, Leave, Replicas, Run, SendError};
 use rookery_cluster::ids::{BrokerId, ClientId, Epoch, LogIndex, NodeId, NodeLife, Nonce, WorkerId};
 use rookery_cluster::leases::driver::Lease;
 use rookery_cluster::metadata::{Metadata, State};
 use rookery_cluster::retained::store::Store;
-use rookery_cluster::sessions::ClaimKey;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::auth::{Denied, Reason, Verified, Verifier};
-use crate::broker::core::{Admitted, AuthRequest, ConnKey, Fetched, Quota, View};
+use crate::broker::core::{Admitted, AuthRequest, ConnKey, Quota, View};
 use crate::broker::{Answer, Asked, Mail, Mailbox, Services, SharedQuota};
 use crate::mqtt::codec::ReasonCode;
 
 use super::catch_up::CatchUp;
 use super::limits::settings;
+use super::moves;
 use super::sparing::Sparing;
 
 /// Token checks at one time: each costs about 0.1 ms of a core, and Raft runs on the same threads (R18).
@@ -37,6 +37,8 @@ pub struct NodeServices {
     pub metadata: Metadata,
     pub sessions: Sessions,
     pub handover: Handover,
+    pub meta: SharedMeta,
+    pub calls: SharedControl,
     pub clock: SharedClock,
     pub domain: String,
     pub control: Handle,
@@ -61,6 +63,8 @@ pub struct Parts {
     pub metadata: Metadata,
     pub sessions: Sessions,
     pub handover: Handover,
+    pub meta: SharedMeta,
+    pub calls: SharedControl,
     pub clock: SharedClock,
     pub domain: String,
     pub mailboxes: Vec<Arc<Mailbox>>,
@@ -69,13 +73,15 @@ pub struct Parts {
 
 impl NodeServices {
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { lease, metadata, sessions, handover, clock, domain, mailboxes, store } = parts;
+        let Parts { lease, metadata, sessions, handover, meta, calls, clock, domain, mailboxes, store } = parts;
         let catch_up = CatchUp::new(metadata.clone(), clock.clone());
         Arc::new(Self {
             lease,
             metadata,
             sessions,
             handover,
+            meta,
+            calls,
             clock,
             catch_up,
             domain,
@@ -91,6 +97,11 @@ impl NodeServices {
             life: OnceLock::new(),
             told: watch::Sender::new(LogIndex(0)),
         })
+    }
+
+    /// The life that the workers serve under, if they do.
+    pub fn life(&self) -> Option<NodeLife> {
+        self.life.get().copied()
     }
 
     /// Forwarding starts once the node has a life. To be called once, before the workers start.
@@ -264,25 +275,8 @@ impl Services for NodeServices {
         self.sessions.recall(broker, client, nonce);
     }
 
-    fn fetch(&self, home: Home, asked: Asked, answer: Answer) {
-        if self.metadata.view().is_expired(home.life) {
-            return answer(Fetched::Gone);
-        }
-        let handover = self.handover.clone();
-        let Asked { broker, client, session, take } = asked;
-        let asked = SessionAsked { key: ClaimKey { broker, client }, session, take };
-        // One task for each CONNECT that waits for it, with a deadline of its own.
-        self.control.spawn(async move {
-            answer(match handover.fetch(home, &asked).await {
-                Ok(SessionReply::Subscriptions(subscriptions)) => Fetched::Described(subscriptions),
-                Ok(SessionReply::State(state)) => Fetched::State(state),
-                Ok(SessionReply::Gone) => Fetched::Gone,
-                Err(why) => {
-                    tracing::warn!(node = %home.life.node, client = %asked.key.client, %why, "a session was not fetched");
-                    Fetched::Unreachable
-                }
-            });
-        });
+    fn fetch(self: Arc<Self>, home: Home, asked: Asked, answer: Answer) {
+        moves::fetch(self, home, asked, answer);
     }
 
     fn store(&self) -> Option<Store> {
@@ -324,24 +318,6 @@ impl Services for NodeServices {
             Some(forward) => forward.send(worker, peer, runs),
             None => Err((SendError::NotLive, runs)),
         }
-    }
-}
-
-impl KeptSessions for NodeServices {
-    fn asked(&self, worker: WorkerId, asked: SessionAsked) -> BoxFuture<'_, Option<SessionReply>> {
-        Box::pin(async move {
-            let Some(mailbox) = self.mailboxes.get(usize::from(worker.0)) else { return Some(SessionReply::Gone) };
-            let SessionAsked { key: ClaimKey { broker, client }, session, take } = asked;
-            let (reply, replied) = oneshot::channel();
-            let answer: Answer = Box::new(move |fetched| drop(reply.send(fetched)));
-            mailbox.post(Mail::Asked { asked: Asked { broker, client, session, take }, answer });
-            match replied.await.ok()? {
-                Fetched::Described(subscriptions) => Some(SessionReply::Subscriptions(subscriptions)),
-                Fetched::State(state) => Some(SessionReply::State(state)),
-                Fetched::Gone => Some(SessionReply::Gone),
-                Fetched::Unreachable => None,
-            }
-        })
     }
 }
 

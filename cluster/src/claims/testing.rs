@@ -14,7 +14,7 @@ use super::{Board, Sessions};
 use crate::clock::{Clock, Moment, SharedClock, UnixMillis};
 use crate::consensus::{Applied, BoxFuture, Consensus, GroupStatus, ProposeError, Replicated};
 use crate::control::{AppliedPort, ControlClient, ControlError, MetaPort, Notice, Notices, SharedMeta};
-use crate::handle::{ClaimEvent, ClaimRequest, ClusterEvent, Leave, WorkerPort};
+use crate::handle::{ClaimEvent, ClaimRequest, ClusterEvent, Home, Leave, WorkerPort};
 use crate::ids::{BrokerId, Epoch, GroupId, Incarnation, LogIndex, NodeId, NodeLife, Nonce, WorkerId};
 use crate::leases::Verdict;
 use crate::leases::driver::Lease;
@@ -278,6 +278,9 @@ impl ControlClient for Wire {
         .boxed()
     }
     fn wait_applied(&self, node: NodeId, _: LogIndex, _: Duration) -> BoxFuture<'_, Result<NodeLife, ControlError>> {
+        async move { self.to(node).await?.0.life().ok_or(ControlError::Unreachable) }.boxed()
+    }
+    fn drain(&self, node: NodeId, _: BrokerId, _: Home, _: Duration) -> BoxFuture<'_, Result<NodeLife, ControlError>> {
         async move { self.to(node).await?.0.life().ok_or(ControlError::Unreachable) }.boxed()
     }
 }

@@ -7,7 +7,7 @@ use rookery_proto::control::control_client::ControlClient as Client;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
-use super::{ControlClient, ControlError, Notice, NoticeKind};
+use super::{ControlClient, ControlError, Notice, NoticeKind, handover};
 use crate::consensus::BoxFuture;
 use crate::handle::{Home, SessionGrant};
 use crate::ids::{BrokerId, Epoch, Incarnation, LogIndex, NodeId, NodeLife, Nonce, SessionId, WorkerId};
@@ -71,6 +71,20 @@ impl ControlClient for GrpcControl {
         Box::pin(async move {
             let message = wire::WaitAppliedRequest { index: index.0 };
             let answer = self.client(node)?.wait_applied(within(message, limit)).await.map_err(failed)?;
+            life_from_wire(answer.into_inner().life).map_err(failed)
+        })
+    }
+
+    fn drain(
+        &self,
+        node: NodeId,
+        broker: BrokerId,
+        home: Home,
+        limit: Duration,
+    ) -> BoxFuture<'_, Result<NodeLife, ControlError>> {
+        Box::pin(async move {
+            let message = handover::drain_to_wire(broker, home);
+            let answer = self.client(node)?.drain(within(message, limit)).await.map_err(failed)?;
             life_from_wire(answer.into_inner().life).map_err(failed)
         })
     }

@@ -14,7 +14,7 @@ use super::grpc::{life_from_wire, life_to_wire};
 use super::{ControlError, SessionAsked, SessionReply};
 use crate::handle::{Home, Subscription};
 use crate::ids::{BrokerId, SessionId, WorkerId};
-use crate::limits::{MAX_GRPC_MESSAGE_BYTES, MAX_MOVED_SESSION_BYTES, SESSION_FETCH_TIMEOUT};
+use crate::limits::{MAX_GRPC_MESSAGE_BYTES, MAX_MOVED_SESSION_BYTES, SESSION_FENCE_TIMEOUT, SESSION_FETCH_TIMEOUT};
 use crate::net::{Purpose, SharedPeers};
 use crate::sessions::ClaimKey;
 
@@ -22,7 +22,7 @@ use crate::sessions::ClaimKey;
 const PIECE_BYTES: usize = 1 << 20;
 const _: () = assert!(2 * PIECE_BYTES < MAX_GRPC_MESSAGE_BYTES);
 /// How long a session that is large may take.
-const FETCH_WITHIN: Duration = SESSION_FETCH_TIMEOUT;
+const FETCH_WITHIN: Duration = SESSION_FETCH_TIMEOUT.saturating_sub(SESSION_FENCE_TIMEOUT);
 
 pub(super) type Pieces = Pin<Box<dyn Stream<Item = Result<wire::FetchSessionResponse, Status>> + Send>>;
 
@@ -69,11 +69,27 @@ pub(super) fn asked_to_wire(home: Home, asked: &SessionAsked) -> wire::FetchSess
 }
 
 pub(super) fn asked_from_wire(request: wire::FetchSessionRequest) -> Result<(Home, SessionAsked), Status> {
-    let worker = u16::try_from(request.worker).map_err(|_| Status::invalid_argument("a worker id has 16 bits"))?;
-    let broker = request.broker.as_ref().try_into().map_err(|_| Status::invalid_argument("a broker id is 16 bytes"))?;
-    let key = ClaimKey { broker: BrokerId(u128::from_be_bytes(broker)), client: request.client.into() };
-    let home = Home { life: life_from_wire(request.home)?, worker: WorkerId(worker) };
+    let (broker, home) = home_from_wire(&request.broker, request.home, request.worker)?;
+    let key = ClaimKey { broker, client: request.client.into() };
     Ok((home, SessionAsked { key, session: SessionId(request.session), take: request.take }))
+}
+
+pub(super) fn drain_to_wire(broker: BrokerId, home: Home) -> wire::DrainRequest {
+    wire::DrainRequest {
+        home: Some(life_to_wire(home.life)),
+        worker: u32::from(home.worker.0),
+        broker: Bytes::copy_from_slice(&broker.0.to_be_bytes()),
+    }
+}
+
+pub(super) fn drain_from_wire(request: wire::DrainRequest) -> Result<(BrokerId, Home), Status> {
+    home_from_wire(&request.broker, request.home, request.worker)
+}
+
+fn home_from_wire(broker: &[u8], life: Option<wire::Life>, worker: u32) -> Result<(BrokerId, Home), Status> {
+    let worker = u16::try_from(worker).map_err(|_| Status::invalid_argument("a worker id has 16 bits"))?;
+    let broker = broker.try_into().map_err(|_| Status::invalid_argument("a broker id is 16 bytes"))?;
+    Ok((BrokerId(u128::from_be_bytes(broker)), Home { life: life_from_wire(life)?, worker: WorkerId(worker) }))
 }
 
 /// A reply in pieces.

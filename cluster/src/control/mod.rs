@@ -2,6 +2,7 @@
 //! this crate see each other: tests put fakes behind them.
 
 mod everywhere;
+mod fence;
 mod grpc;
 mod handover;
 mod metadata;
@@ -9,6 +10,7 @@ mod ports;
 mod service;
 
 pub use everywhere::{NotEverywhere, await_everywhere};
+pub use fence::fence;
 pub use grpc::GrpcControl;
 pub use handover::Handover;
 pub use metadata::NodeMetadata;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::consensus::{BoxFuture, ProposeError};
-use crate::handle::{SessionGrant, Subscription};
+use crate::handle::{Home, SessionGrant, Subscription};
 use crate::ids::{BrokerId, Epoch, GroupId, LogIndex, NodeId, NodeLife, SessionId, WorkerId};
 use crate::leases::Verdict;
 use crate::sessions::{ClaimKey, Claimant, Refusal};
@@ -98,6 +98,14 @@ pub trait ControlClient: Send + Sync + 'static {
         index: LogIndex,
         within: Duration,
     ) -> BoxFuture<'_, Result<NodeLife, ControlError>>;
+    /// Resolves with the life of `node` whose workers have handed `home` what they had of `broker` for it.
+    fn drain(
+        &self,
+        node: NodeId,
+        broker: BrokerId,
+        home: Home,
+        within: Duration,
+    ) -> BoxFuture<'_, Result<NodeLife, ControlError>>;
 }
 
 /// What is asked of the node that keeps a session's queue (R14).
@@ -122,10 +130,13 @@ pub enum SessionReply {
     Gone,
 }
 
-/// The sessions that this node's workers keep.
+/// The sessions that this node's workers keep, and what they have for those of others.
 pub trait KeptSessions: Send + Sync + 'static {
     /// Asks `worker`; nothing if it cannot say now.
     fn asked(&self, worker: WorkerId, asked: SessionAsked) -> BoxFuture<'_, Option<SessionReply>>;
+    /// Resolves when all workers, but for `home` itself, have handed `home` what they had of `broker` for it so far;
+    /// `false` if one cannot say.
+    fn drained(&self, broker: BrokerId, home: Home) -> BoxFuture<'_, bool>;
 }
 
 /// Calls to other nodes, shared.

@@ -87,6 +87,17 @@ impl Control for ControlService {
         Ok(Response::new(handover::pieces(reply)))
     }
 
+    async fn drain(&self, request: Request<wire::DrainRequest>) -> Result<Response<wire::DrainResponse>, Status> {
+        peer(&request)?;
+        let (broker, home) = handover::drain_from_wire(request.into_inner())?;
+        // Read before the wait: what was published under a later life is another's to answer for.
+        let life = self.lease.life().ok_or_else(|| Status::unavailable("no life is registered yet"))?;
+        if !self.kept.drained(broker, home).await {
+            return Err(Status::unavailable("a worker cannot say now; try again"));
+        }
+        Ok(Response::new(wire::DrainResponse { life: Some(life_to_wire(life)) }))
+    }
+
     async fn report_stuck(
         &self,
         request: Request<wire::ReportStuckRequest>,
@@ -149,6 +160,10 @@ mod tests {
             };
             Box::pin(async move { Some(reply) })
         }
+
+        fn drained(&self, _: BrokerId, home: Home) -> BoxFuture<'_, bool> {
+            Box::pin(async move { home.worker == WorkerId(2) })
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -169,6 +184,21 @@ mod tests {
         assert_eq!(fetch(home, 6, true).await.ok(), Some(SessionReply::Gone));
         let earlier = Home { life: NodeLife { incarnation: Incarnation(0), ..life }, ..home };
         assert_eq!(fetch(earlier, 5, true).await.ok(), Some(SessionReply::Gone));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_says_under_which_life_it_has_handed_over_what_it_had() {
+        let world = World::new();
+        let one = Node::start(&world, 1).await;
+        let it = service(&one);
+        let life = NodeLife { node: NodeId(2), incarnation: Incarnation(4) };
+        let drain = async |worker| {
+            let home = Home { life, worker: WorkerId(worker) };
+            it.drain(from(2, handover::drain_to_wire(BrokerId(9), home))).await.map(|reply| reply.into_inner().life)
+        };
+        let answered = drain(2).await.ok().and_then(|life| life_from_wire(life).ok());
+        assert_eq!(answered, one.lease.life());
+        assert_eq!(drain(3).await.map_err(|status| status.code()).err(), Some(Code::Unavailable));
     }
 
     fn from<T>(node: u64, message: T) -> Request<T> {

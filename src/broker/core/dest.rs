@@ -50,6 +50,8 @@ pub struct Destination {
     outstanding: VecDeque<(u64, usize)>,
     outstanding_bytes: usize,
     awaiting: VecDeque<Awaiting>,
+    /// Up to which batch everything is accepted.
+    accepted: u64,
     congested_since: Option<Moment>,
     /// Whether publishers wait because it was crowded.
     pub paused: bool,
@@ -68,6 +70,7 @@ impl Destination {
             outstanding: VecDeque::new(),
             outstanding_bytes: 0,
             awaiting: VecDeque::new(),
+            accepted: 0,
             congested_since: None,
             paused: false,
             touched: false,
@@ -108,6 +111,19 @@ impl Destination {
     /// Notes that `conn`'s acknowledgement `ack` waits for the publish that [`Destination::append`] put at `place`.
     pub fn await_acceptance(&mut self, place: Place, conn: ConnKey, ack: u64) {
         self.waiting.await_acceptance(place, conn, ack);
+    }
+
+    /// Notes that `drain` waits until everything of `broker` that came so far is accepted; `false` if it is.
+    pub fn await_drained(&mut self, broker: BrokerId, drain: ConnKey) -> bool {
+        if self.waiting.await_all(broker, drain) {
+            return true;
+        }
+        let seq = self.made();
+        let waits = seq > self.accepted;
+        if waits {
+            self.awaiting.push_back(Awaiting { seq, conn: drain, ack: 0 });
+        }
+        waits
     }
 
     /// The next batch that may be sent now, if any: all brokers' publishes in turns. While there is no credit, nothing
@@ -172,6 +188,7 @@ impl Destination {
 
     /// Everything up to batch `through` was accepted; calls `done` for each publish that waited for it.
     pub fn accepted(&mut self, through: u64, mut done: impl FnMut(Awaiting)) {
+        self.accepted = self.accepted.max(through);
         while let Some(&(_, bytes)) = self.outstanding.front().filter(|(seq, _)| *seq <= through) {
             self.outstanding.pop_front();
             self.outstanding_bytes -= bytes;
@@ -320,6 +337,33 @@ mod tests {
         assert!(d.congested());
         d.accepted(2, |_| {});
         assert_eq!(d.next(now).map(|b| b.seq), Some(5));
+    }
+
+    #[test]
+    fn it_is_drained_once_all_that_came_of_the_broker_is_accepted() {
+        let mut d = Destination::new(Holder::Peer(NodeId(2)));
+        let now = Moment::default();
+        let drain = ConnKey { index: 7, generation: 7 };
+        assert!(!d.await_drained(B, drain), "nothing came");
+        put(&mut d, b"a");
+        assert_eq!(d.next(now).map(|batch| batch.seq), Some(1));
+        assert!(d.await_drained(B, drain), "it is on its way");
+        put(&mut d, b"b");
+        let other = ConnKey { index: 8, ..drain };
+        assert!(d.await_drained(B, other), "it is in no batch yet");
+        assert!(d.await_drained(BrokerId(2), ConnKey { index: 9, ..drain }), "as above: batches are all brokers'");
+        assert_eq!(d.next(now).map(|batch| batch.seq), Some(2));
+        let mut done = Vec::new();
+        d.accepted(1, |a| done.push(a.conn.index));
+        assert_eq!(done, [7, 9]);
+        d.accepted(2, |a| done.push(a.conn.index));
+        assert_eq!(done, [7, 9, 8]);
+        assert!(!d.await_drained(B, drain));
+        put(&mut d, b"c");
+        assert!(d.await_drained(B, drain));
+        d.expired(|a| done.push(a.conn.index));
+        assert_eq!(done[3..], [7]);
+        assert!(!d.await_drained(B, drain), "its next life has had nothing yet");
     }
 
     #[test]

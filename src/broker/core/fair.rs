@@ -133,6 +133,16 @@ impl Fair {
         }
     }
 
+    /// The same for `conn`'s number 0 and all that waits of `broker`; `false` if nothing does.
+    pub fn await_all(&mut self, broker: BrokerId, conn: ConnKey) -> bool {
+        let last = self.queue_of.get(&broker).and_then(|&at| self.queues[at].chunks.back_mut());
+        if let Some(chunk) = last {
+            chunk.awaiting.push((conn, 0));
+            return true;
+        }
+        false
+    }
+
     /// Bytes that wait of each broker.
     pub fn by_broker(&self) -> impl Iterator<Item = (BrokerId, usize)> {
         self.queues.iter().map(|(_, queue)| (queue.broker, queue.bytes))

@@ -220,7 +220,7 @@ impl Core {
     fn accepted(&mut self, done: &[Awaiting], confirmed: bool) {
         let mut last: Option<ConnKey> = None;
         for awaiting in done {
-            if self.will_accepted(awaiting.conn) {
+            if self.will_accepted(awaiting.conn) || self.drain_accepted(awaiting.conn) {
                 continue;
             }
             let key = if self.moved.is_empty() { awaiting.conn } else { self.successor(awaiting.conn) };

@@ -17,6 +17,7 @@ mod conn;
 mod connect;
 mod dest;
 mod direct;
+mod drain;
 mod ending;
 mod fair;
 mod forward;
@@ -108,6 +109,8 @@ pub enum Input<'a> {
     Asked { ticket: u64, broker: BrokerId, client: &'a ClientId, session: SessionId, take: bool },
     /// What the worker that keeps a session answered, or none.
     Fetched { conn: ConnKey, reply: Fetched },
+    /// Say when everything of `broker` that came for `to` so far is there.
+    Drain { ticket: u64, broker: BrokerId, to: Holder },
     /// A will is to be published.
     Will { token: u64, broker: BrokerId, message: &'a [u8] },
     /// Every retained message that was acknowledged is in this node's store.
@@ -164,6 +167,8 @@ pub enum Effect {
     Fetch { conn: ConnKey, home: Home, broker: BrokerId, client: ClientId, session: SessionId, take: bool },
     /// The answer to [`Input::Asked`].
     Answer { ticket: u64, reply: Fetched },
+    /// The answer to [`Input::Drain`].
+    Drained { ticket: u64 },
     /// All who must accept a will did.
     WillPublished { token: u64 },
     /// A will was not published: this node may not serve.
@@ -200,6 +205,10 @@ pub struct Core {
     wills: BTreeMap<u32, PendingWill>,
     next_will: u32,
     published: Vec<u64>,
+    /// Who waits until a destination is drained, those for whom it is, and the next one's place here.
+    drains: BTreeMap<u32, u64>,
+    drained: Vec<u64>,
+    next_drain: u32,
     /// The number of the last publish that may be kept, see `mqtt::session::Mark`.
     marked: u16,
     generation: u32,
@@ -256,6 +265,9 @@ impl Core {
             wills: BTreeMap::new(),
             next_will: 0,
             published: Vec::new(),
+            drains: BTreeMap::new(),
+            drained: Vec::new(),
+            next_drain: 0,
             marked: 0,
             generation: 0,
             next_nonce: 1,
@@ -336,6 +348,7 @@ impl Core {
                 self.on_asked(ticket, broker, client, session, take, out);
             }
             Input::Fetched { conn, reply } => self.on_fetched(conn, reply, out),
+            Input::Drain { ticket, broker, to } => self.on_drain(ticket, broker, to),
             Input::Will { token, broker, message } => self.on_will(now, token, broker, message, out),
             Input::RetainedComplete => self.on_retained_complete(),
             Input::Retained { conn, filter, page } => self.on_retained(now, view.wall(), conn, filter, page),
@@ -346,6 +359,7 @@ impl Core {
             Input::Tick => self.on_tick(now, view, out),
         }
         out.extend(self.published.drain(..).map(|token| Effect::WillPublished { token }));
+        out.extend(self.drained.drain(..).map(|ticket| Effect::Drained { ticket }));
         self.resume_all(now, out);
     }
 

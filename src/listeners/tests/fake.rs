@@ -190,7 +190,7 @@ impl Services for Fake {
 
     fn recall(&self, _: BrokerId, _: ClientId, _: Nonce) {}
 
-    fn fetch(&self, _: Home, _: Asked, answer: Answer) {
+    fn fetch(self: Arc<Self>, _: Home, _: Asked, answer: Answer) {
         answer(Fetched::Gone);
     }
 

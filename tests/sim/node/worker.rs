@@ -267,7 +267,8 @@ impl World {
             | Effect::Fetch { .. }
             | Effect::Answer { .. }
             | Effect::WillPublished { .. }
-            | Effect::WillRefused { .. } => {}
+            | Effect::WillRefused { .. }
+            | Effect::Drained { .. } => {}
             Effect::ReadRetained { .. } | Effect::Send { .. } | Effect::Close { .. } => {}
         }
     }

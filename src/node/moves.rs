@@ -1,0 +1,98 @@
+//! Sessions that move between workers, of this node or of several (R14).
+
+use std::sync::Arc;
+
+use rookery_cluster::consensus::BoxFuture;
+use rookery_cluster::control::{KeptSessions, SessionAsked, SessionReply, fence};
+use rookery_cluster::handle::{Holder, Home};
+use rookery_cluster::ids::{BrokerId, NodeLife, WorkerId};
+use rookery_cluster::sessions::ClaimKey;
+use tokio::sync::oneshot;
+
+use super::services::NodeServices;
+use crate::broker::core::Fetched;
+use crate::broker::{Answer, Asked, Drained, Mail};
+
+/// See [`crate::broker::Services::fetch`].
+pub(super) fn fetch(services: Arc<NodeServices>, home: Home, asked: Asked, answer: Answer) {
+    if services.metadata.view().is_expired(home.life) {
+        return answer(Fetched::Gone);
+    }
+    let Asked { broker, client, session, take } = asked;
+    let asked = SessionAsked { key: ClaimKey { broker, client }, session, take };
+    let Some(own) = services.life() else { return answer(Fetched::Unreachable) };
+    // One task for each CONNECT that waits for it, with a deadline of its own.
+    services.control.clone().spawn(async move { answer(fetched(&services, own, home, asked).await) });
+}
+
+async fn fetched(services: &NodeServices, own: NodeLife, home: Home, asked: SessionAsked) -> Fetched {
+    let broker = asked.key.broker;
+    if asked.take && !fence(own.node, &services.meta, &services.calls, services, broker, home).await {
+        tracing::warn!(client = %asked.key.client, "a session stays where it is: not every node said that it has all");
+        return Fetched::Unreachable;
+    }
+    if home.life == own {
+        return services.asked(home.worker, asked).await.map_or(Fetched::Unreachable, reply);
+    }
+    match services.handover.fetch(home, &asked).await {
+        Ok(told) => reply(told),
+        Err(why) => {
+            tracing::warn!(node = %home.life.node, client = %asked.key.client, %why, "a session was not fetched");
+            Fetched::Unreachable
+        }
+    }
+}
+
+fn reply(told: SessionReply) -> Fetched {
+    match told {
+        SessionReply::Subscriptions(subscriptions) => Fetched::Described(subscriptions),
+        SessionReply::State(state) => Fetched::State(state),
+        SessionReply::Gone => Fetched::Gone,
+    }
+}
+
+impl KeptSessions for NodeServices {
+    fn asked(&self, worker: WorkerId, asked: SessionAsked) -> BoxFuture<'_, Option<SessionReply>> {
+        Box::pin(async move {
+            let Some(mailbox) = self.mailboxes().get(usize::from(worker.0)) else { return Some(SessionReply::Gone) };
+            let SessionAsked { key: ClaimKey { broker, client }, session, take } = asked;
+            let (reply, replied) = oneshot::channel();
+            let answer: Answer = Box::new(move |fetched| drop(reply.send(fetched)));
+            mailbox.post(Mail::Asked { asked: Asked { broker, client, session, take }, answer });
+            match replied.await.ok()? {
+                Fetched::Described(subscriptions) => Some(SessionReply::Subscriptions(subscriptions)),
+                Fetched::State(state) => Some(SessionReply::State(state)),
+                Fetched::Gone => Some(SessionReply::Gone),
+                Fetched::Unreachable => None,
+            }
+        })
+    }
+
+    fn drained(&self, broker: BrokerId, home: Home) -> BoxFuture<'_, bool> {
+        Box::pin(async move {
+            // Nothing is published before there is a life, and an earlier life of this node gets nothing.
+            let Some(own) = self.life().filter(|own| home.life == *own || home.life.node != own.node) else {
+                return true;
+            };
+            let here = home.life == own;
+            let to = if here { Holder::Worker(home.worker) } else { Holder::Peer(home.life.node) };
+            let others = self.mailboxes().iter().zip(0..).filter(|(_, id)| !here || WorkerId(*id) != home.worker);
+            let answers: Vec<_> = others
+                .map(|(mailbox, _)| {
+                    let (reply, replied) = oneshot::channel();
+                    let answer: Drained = Box::new(move |drained| {
+                        let _ = reply.send(drained);
+                    });
+                    mailbox.post(Mail::Drain { broker, to, answer });
+                    replied
+                })
+                .collect();
+            for answer in answers {
+                if answer.await != Ok(true) {
+                    return false;
+                }
+            }
+            true
+        })
+    }
+}
