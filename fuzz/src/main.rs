@@ -25,12 +25,31 @@ struct Options {
     /// How long, for each target.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
+    /// How many inputs for each target, however long that takes.
+    #[arg(long, conflicts_with = "seconds")]
+    inputs: Option<usize>,
     /// The first seed; by default one that is different each time.
     #[arg(long)]
     seed: Option<u64>,
     /// Lists the targets.
     #[arg(long)]
     list: bool,
+}
+
+/// When to stop.
+#[derive(Clone, Copy)]
+enum Limit {
+    Time(Duration),
+    Inputs(usize),
+}
+
+impl Limit {
+    fn reached(self, since: Moment, inputs: usize) -> bool {
+        match self {
+            Limit::Time(limit) => SystemClock.now().since(since) >= limit,
+            Limit::Inputs(limit) => inputs >= limit,
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -46,13 +65,16 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     let seed = options.seed.unwrap_or_else(|| u64::from(std::process::id()) << 32);
-    let limit = Duration::from_secs(options.seconds);
+    let limit = match options.inputs {
+        Some(inputs) => Limit::Inputs(inputs),
+        None => Limit::Time(Duration::from_secs(options.seconds)),
+    };
     let good = targets.into_iter().map(|target| fuzz(target, seed, limit)).filter(|good| !good).count() == 0;
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Whether all went well.
-fn fuzz(target: &'static Target, mut seed: u64, limit: Duration) -> bool {
+fn fuzz(target: &'static Target, mut seed: u64, limit: Limit) -> bool {
     let kept = match corpus::load(target) {
         Ok(kept) => kept,
         Err(why) => {
@@ -66,7 +88,7 @@ fn fuzz(target: &'static Target, mut seed: u64, limit: Duration) -> bool {
         return fails(target, &failure, None);
     }
     let (began, mut count) = (SystemClock.now(), 0);
-    while SystemClock.now().since(began) < limit {
+    while !limit.reached(began, count) {
         let before = |input: &[u8]| *lock(&current) = Some((SystemClock.now(), input.to_vec()));
         if let Err(failure) = mutations(target, &inputs, seed, BATCH, before) {
             return fails(target, &failure, Some(seed));

@@ -16,6 +16,7 @@ mod keys;
 mod leaving;
 mod level;
 mod limits;
+mod maps;
 mod names;
 mod namespaces;
 mod nodes;

@@ -13,6 +13,7 @@ use super::command::CommandBody as Body;
 use super::journal::Change;
 use super::leaving;
 use super::level::Level;
+use super::maps;
 use super::outcome::{Created, Outcome, Refused};
 use super::state::State;
 use crate::clock::UnixMillis;
@@ -110,6 +111,7 @@ impl NodeRecord {
 /// The nodes; ids are never used again.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Nodes {
+    #[serde(deserialize_with = "maps::read")]
     pub(super) records: OrdMap<NodeId, Arc<NodeRecord>>,
     /// The highest id ever given.
     last: NodeId,

@@ -4,13 +4,16 @@
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
+use super::maps;
 use super::outcome::Outcome;
 use crate::ids::RequestId;
 use crate::limits::REQUEST_MEMORY;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Requests {
+    #[serde(deserialize_with = "maps::read")]
     outcomes: OrdMap<RequestId, Outcome>,
+    #[serde(deserialize_with = "maps::read")]
     order: OrdMap<u64, RequestId>,
     next: u64,
 }

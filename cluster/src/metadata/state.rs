@@ -12,6 +12,7 @@ use super::cluster::{Cluster, JoinToken};
 use super::journal::{Change, Journal};
 use super::keys::Kid;
 use super::level::Level;
+use super::maps;
 use super::names::Name;
 use super::namespaces::Namespace;
 use super::nodes::{NodeRecord, Nodes};
@@ -30,16 +31,23 @@ pub struct State {
     /// Index of the last command: unlike `applied`, the same on all replicas whatever else the log holds.
     pub(super) last_command: LogIndex,
     pub(super) cluster: Option<Arc<Cluster>>,
+    #[serde(deserialize_with = "maps::read")]
     pub(super) join_tokens: OrdMap<[u8; 32], JoinToken>,
+    #[serde(deserialize_with = "maps::read")]
     pub(super) accounts: OrdMap<AccountId, Arc<Account>>,
+    #[serde(deserialize_with = "maps::read")]
     pub(super) namespaces: OrdMap<NamespaceId, Arc<Namespace>>,
+    #[serde(deserialize_with = "maps::read")]
     pub(super) brokers: OrdMap<BrokerId, Arc<Broker>>,
+    #[serde(deserialize_with = "maps::read_nested")]
     pub(super) revocations: OrdMap<BrokerId, OrdMap<Arc<str>, UnixMillis>>,
+    #[serde(deserialize_with = "maps::read")]
     pub(super) tokens: OrdMap<TokenId, Arc<ApiToken>>,
     pub(super) nodes: Nodes,
     pub(super) placement: Placement,
     pub(super) requests: Requests,
     /// Nodes that are being removed. Since version 2 of the snapshot, whose last it must therefore be.
+    #[serde(deserialize_with = "maps::read")]
     pub(super) leaving: OrdMap<NodeId, BTreeSet<GroupId>>,
     #[serde(skip)]
     pub(super) index: Index,
