@@ -128,10 +128,10 @@ pub const MAX_REVOCATIONS: usize = 10_000;
 
 // ---- retained messages (R15) --------------------------------------------------------------------------
 
-/// Topics of one broker that may have a retained message; more are refused (0x97). As many tombstones are kept
-/// beside them.
+/// Topics of one broker that may have a retained message, whatever its own limit; more are refused (0x97). As many
+/// tombstones are kept beside them.
 pub const RETAINED_MESSAGES: usize = 200_000;
-/// Bytes of one broker's retained messages and their topics; more are refused (0x97).
+/// Bytes of one broker's retained messages and their topics, whatever its own limit; more are refused (0x97).
 pub const RETAINED_BYTES: usize = 256 << 20;
 /// Bytes of all brokers' retained messages: every node keeps them in memory.
 pub const RETAINED_NODE_BYTES: usize = 2 << 30;

@@ -1,4 +1,4 @@
-//! Limits as callers write them: by name, as a number or a switch.
+//! Limits as callers write them: by name, as a number or a word.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -38,22 +38,19 @@ pub(super) fn limits(texts: &HashMap<String, String>) -> Result<Limits, ApiError
 }
 
 fn value(limit: &LimitEntry, text: &str) -> Result<u64, ApiError> {
-    match (limit.switch, text) {
-        (true, "on") => Ok(1),
-        (true, "off") => Ok(0),
-        (true, _) => Err(ApiError::invalid(format!("{} is on or off, not {text:?}", limit.key))),
-        (false, _) => {
-            text.parse().map_err(|_| ApiError::invalid(format!("{} is a whole number, not {text:?}", limit.key)))
-        }
+    if limit.words.is_empty() {
+        return text.parse().map_err(|_| ApiError::invalid(format!("{} is a whole number, not {text:?}", limit.key)));
     }
+    let known = limit.words.iter().position(|word| *word == text);
+    let unknown = || ApiError::invalid(format!("{} is {}, not {text:?}", limit.key, limit.words.join(" or ")));
+    known.map(|at| at as u64).ok_or_else(unknown)
 }
 
 /// All limits of a broker, as callers read them.
 pub(super) fn texts(limits: &BrokerLimits) -> BTreeMap<&'static str, String> {
-    let text = |limit: LimitEntry| match (limit.switch, limit.value) {
-        (true, 0) => "off".to_owned(),
-        (true, _) => "on".to_owned(),
-        (false, number) => number.to_string(),
+    let text = |limit: LimitEntry| {
+        let word = usize::try_from(limit.value).ok().and_then(|at| limit.words.get(at));
+        word.map_or_else(|| limit.value.to_string(), |word| (*word).to_owned())
     };
     limits.entries().into_iter().map(|limit| (limit.key, text(limit))).collect()
 }
@@ -70,7 +67,16 @@ mod tests {
     fn as_callers_write_them() {
         let expected = [("packets_per_s".to_owned(), 10), ("retain".to_owned(), 0), ("wills".to_owned(), 1)];
         assert_eq!(parsed(&[("retain", "off"), ("wills", "on"), ("packets_per_s", "10")]), Ok(expected.to_vec()));
-        for bad in [("retain", "1"), ("retain", ""), ("packets_per_s", "-1"), ("max_qos", "on"), ("no_such", "1")] {
+        assert_eq!(parsed(&[("shared_strategy", "hash_client")]), Ok(vec![("shared_strategy".to_owned(), 2)]));
+        for bad in [
+            ("shared_strategy", "2"),
+            ("shared_strategy", "on"),
+            ("retain", "1"),
+            ("retain", ""),
+            ("packets_per_s", "-1"),
+            ("max_qos", "on"),
+            ("no_such", "1"),
+        ] {
             assert!(parsed(&[bad]).is_err(), "{bad:?}");
         }
         assert!(parsed(&[("topic_bytes", "65536")]).is_err());
@@ -81,7 +87,8 @@ mod tests {
 
     #[test]
     fn what_is_read_can_be_written() {
-        let beta = BrokerLimits::of(Preset::Beta);
+        let mut beta = BrokerLimits::of(Preset::Beta);
+        beta.set("shared_strategy", 1).unwrap();
         let texts: HashMap<String, String> =
             texts(&beta).into_iter().map(|(key, text)| (key.to_owned(), text)).collect();
         assert_eq!(BrokerLimits::default().with(&limits(&texts).unwrap()), Ok(beta));

@@ -278,6 +278,8 @@ async fn limits_are_set_by_preset_and_alone() {
     for bad in [update("gamma", &[]), update("", &[("no_such", "1")]), update("", &[("max_qos", "3")])] {
         assert_eq!(world.brokers().update(world.ask(bad)).await.unwrap_err().code(), Code::InvalidArgument);
     }
+    let shared = world.brokers().update(world.ask(update("", &[("shared_strategy", "round_robin")]))).await.unwrap();
+    assert_eq!(shared.into_inner().limits["shared_strategy"], "round_robin");
     let (name, preset) = ("other".to_owned(), "beta".to_owned());
     let create =
         admin::CreateBrokerRequest { namespace, name, preset, limits: limits(&[("wills", "on")]), ..<_>::default() };

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use rookery_cluster::claims::Board;
 use rookery_cluster::forward::Forward;
-use rookery_cluster::ids::{BrokerId, GroupId, Incarnation, LogIndex, NodeId};
+use rookery_cluster::ids::{BrokerId, GroupId, Incarnation, NodeId};
 use rookery_cluster::metadata::{Change, Lease, State};
 use rookery_cluster::net::TlsPeerChannels;
 use rookery_cluster::retained::store::Store;
 use rookery_raft::{GroupConfig, Groups};
 use tokio::sync::watch;
 
-use super::limits::settings;
+use super::limits::{self, settings};
 use super::services::NodeServices;
 use super::stores::Stores;
 use crate::broker::Mail;
@@ -73,6 +73,7 @@ pub async fn workers(
     forward.set_members(members.clone());
     let mut live = live_peers(own, &view);
     forward.set_live(live.clone());
+    view.brokers().for_each(|broker| retained.bound(broker.id, limits::retained(&broker.settings.limits)));
     services.told(view.applied());
     loop {
         if views.changed().await.is_err() {
@@ -92,7 +93,7 @@ pub async fn workers(
             live = now_live;
             forward.set_live(live.clone());
         }
-        tell(&services, &retained, &next, view.applied());
+        tell(&services, &retained, &next, &view);
         view = next;
     }
 }
@@ -105,12 +106,12 @@ fn live_peers(own: NodeId, view: &State) -> BTreeMap<NodeId, Incarnation> {
     view.live_set().iter().filter(|(node, _)| **node != own).map(|(node, life)| (*node, *life)).collect()
 }
 
-/// Tells the workers what changed after `seen`.
-fn tell(services: &NodeServices, retained: &Store, view: &State, seen: LogIndex) {
-    match view.changes_since(seen) {
+/// Tells the workers and the store what changed since `seen`.
+fn tell(services: &NodeServices, retained: &Store, view: &State, seen: &State) {
+    match view.changes_since(seen.applied()) {
         Some(changes) => changes.for_each(|change| match change {
             Change::Broker { id, restricts } => {
-                reconfigure(services, view, *id);
+                reconfigure(services, retained, view, *id);
                 if *restricts {
                     recheck(services, Some(*id));
                 }
@@ -122,9 +123,10 @@ fn tell(services: &NodeServices, retained: &Store, view: &State, seen: LogIndex)
             _ => {}
         }),
         None => {
-            let brokers: Vec<BrokerId> = view.brokers().map(|broker| broker.id).collect();
-            brokers.into_iter().for_each(|id| reconfigure(services, view, id));
+            view.brokers().for_each(|broker| reconfigure(services, retained, view, broker.id));
             recheck(services, None);
+            let gone = seen.brokers().map(|broker| broker.id).filter(|id| view.broker(*id).is_none());
+            gone.for_each(|id| retained.remove(id));
         }
     }
     services.told(view.applied());
@@ -136,8 +138,9 @@ fn recheck(services: &NodeServices, broker: Option<BrokerId>) {
     }
 }
 
-fn reconfigure(services: &NodeServices, view: &State, id: BrokerId) {
+fn reconfigure(services: &NodeServices, retained: &Store, view: &State, id: BrokerId) {
     let Some(broker) = view.broker(id) else { return };
+    retained.bound(id, limits::retained(&broker.settings.limits));
     let settings = Arc::new(settings(&broker.settings.limits));
     for mailbox in services.mailboxes() {
         mailbox.post(Mail::Reconfigured { broker: id, settings: settings.clone() });

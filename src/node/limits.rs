@@ -4,6 +4,7 @@
 mod tests;
 
 use rookery_cluster::metadata::BrokerLimits;
+use rookery_cluster::retained::Bounds;
 
 use crate::broker::core::{QoS, Settings, UserNameRule, WillPolicy};
 
@@ -25,6 +26,7 @@ pub fn settings(limits: &BrokerLimits) -> Settings {
         retain_available: limits.retain,
         wildcard_available: limits.wildcards,
         shared_available: limits.shared_subscriptions,
+        shared_strategy: limits.shared_strategy,
         subscription_ids_available: limits.subscription_ids,
         forward_user_properties: limits.user_properties,
         wills: if limits.wills { WillPolicy::Serve } else { WillPolicy::Ignore },
@@ -42,4 +44,9 @@ pub fn settings(limits: &BrokerLimits) -> Settings {
         },
         ..Settings::default()
     }
+}
+
+/// What a broker may have retained, as every node's store needs it.
+pub fn retained(limits: &BrokerLimits) -> Bounds {
+    Bounds::of(limits.retained_messages, limits.retained_bytes)
 }

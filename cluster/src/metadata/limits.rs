@@ -8,6 +8,7 @@ pub use self::record::LimitEntry;
 use super::namespaces::{DEFAULT_MAX_BROKERS, DEFAULT_MAX_NAMESPACES};
 use super::outcome::Refused;
 use crate::limits::MAX_PACKET_BYTES;
+use crate::topics::ShareStrategy;
 
 /// Longest client ID that any broker may allow, bytes: it is a key of shard state.
 pub const MAX_CLIENT_ID_BYTES: u16 = 1024;
@@ -101,14 +102,14 @@ record::record! {
         subscribers_per_filter: u32,
         /// Connections of the broker per node; more: CONNACK 0x97.
         connections_per_node: u32,
-        /// Retained messages of the broker.
+        /// Retained messages of the broker; at most `limits::RETAINED_MESSAGES` of any. More: 0x97.
         retained_messages: u32,
-        /// Bytes of retained messages of the broker.
+        /// Bytes of retained messages of the broker; at most `limits::RETAINED_BYTES` of any. More: 0x97.
         retained_bytes: u64,
         /// Messages that a client may publish per second; more: 0x97, QoS 0 dropped.
         publishes_per_s: u32,
     }
-    added {
+    1 added Added {
         /// Highest QoS of publishes and subscriptions, 0 to 2. A publish above it: DISCONNECT 0x9B.
         max_qos: u8 = 2,
         /// Whether retained messages may be published. Else: DISCONNECT 0x9A.
@@ -125,6 +126,10 @@ record::record! {
         wills: bool = true,
         /// Whether a user name must be the client ID. Else: CONNACK 0x86.
         username_is_client_id: bool = false,
+    }
+    2 shared Shared {
+        /// How a member of a shared subscription is chosen.
+        shared_strategy: ShareStrategy = ShareStrategy::Local,
     }
 }
 
@@ -177,6 +182,7 @@ impl BrokerLimits {
             user_properties: true,
             wills: true,
             username_is_client_id: false,
+            shared_strategy: ShareStrategy::Local,
         }
     }
 
@@ -298,9 +304,20 @@ mod tests {
         let bytes = postcard::to_allocvec(&(7_u8, &beta, 9_u8)).unwrap();
         assert_eq!(postcard::from_bytes(&bytes), Ok((7_u8, beta, 9_u8)));
         let mut other_version = postcard::to_allocvec(&BrokerLimits::beta()).unwrap();
-        other_version[1] = 2;
+        other_version[1] = 3;
         assert!(postcard::from_bytes::<BrokerLimits>(&other_version).is_err());
         assert!(postcard::from_bytes::<BrokerLimits>(&other_version[..20]).is_err());
+    }
+
+    #[test]
+    fn a_record_is_written_in_the_oldest_version_that_can_say_it() {
+        let beta = BrokerLimits { shared_strategy: ShareStrategy::HashTopic, ..BrokerLimits::beta() };
+        assert_eq!(
+            hex(&beta),
+            "000280f4031720e8fb030880028002400a901c80f5240a00904e80808008e807e80700a08d06808080800100000000000000000103"
+        );
+        let bytes = postcard::to_allocvec(&(7_u8, &beta, 9_u8)).unwrap();
+        assert_eq!(postcard::from_bytes(&bytes), Ok((7_u8, beta, 9_u8)));
     }
 
     #[test]
@@ -314,6 +331,7 @@ mod tests {
         assert!(copied.set("no_such_limit", 1).is_err());
         assert!(copied.set("retain", 2).is_err());
         assert!(copied.set("topic_bytes", 65_536).is_err());
+        assert!(copied.set("shared_strategy", 4).is_err());
         assert_eq!(copied, beta, "a refused change changes nothing");
     }
 

@@ -81,11 +81,26 @@ pub struct Bounds {
     pub messages: usize,
     /// Bytes of messages and topics.
     pub bytes: usize,
+    /// Topics with a message or a tombstone.
+    pub records: usize,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { messages: limits::RETAINED_MESSAGES, bytes: limits::RETAINED_BYTES }
+        let (messages, bytes) = (limits::RETAINED_MESSAGES, limits::RETAINED_BYTES);
+        Self { messages, bytes, records: 2 * messages }
+    }
+}
+
+impl Bounds {
+    /// What a broker's own limits say, 0 being none, but no more than any broker may hold.
+    pub fn of(messages: u32, bytes: u64) -> Self {
+        let least = |limit: u64, bound: usize| match usize::try_from(limit) {
+            Ok(limit) if limit > 0 => limit.min(bound),
+            _ => bound,
+        };
+        let any = Self::default();
+        Self { messages: least(messages.into(), any.messages), bytes: least(bytes, any.bytes), ..any }
     }
 }
 
@@ -150,18 +165,18 @@ impl Table {
         true
     }
 
-    /// Whether the broker may have a message of so many bytes on this topic. Tombstones count with the messages
-    /// once there are as many of them: each had one.
+    /// Whether the broker may have a message of so many bytes on this topic.
     ///
     /// # Errors
     /// [`Full`].
     pub fn room(&self, broker: BrokerId, name: &str, bytes: usize, bounds: Bounds) -> Result<(), Full> {
-        let Some(topics) = self.brokers.get(&broker) else { return self.room_on_node(0, name.len() + bytes) };
-        let old = topics.slots.get(key(name).as_str());
+        let topics = self.brokers.get(&broker);
+        let old = topics.and_then(|topics| topics.slots.get(key(name).as_str()));
         let had = old.filter(|old| old.record.message.is_some()).map(|old| name.len() + old.record.bytes());
-        let fits = topics.bytes - had.unwrap_or(0) + name.len() + bytes <= bounds.bytes
-            && (had.is_some() || topics.messages < bounds.messages)
-            && (old.is_some() || topics.slots.len() < 2 * bounds.messages);
+        let held = self.totals_of(broker);
+        let fits = held.bytes - had.unwrap_or(0) + name.len() + bytes <= bounds.bytes
+            && (had.is_some() || held.messages < bounds.messages)
+            && (old.is_some() || held.records < bounds.records);
         if !fits {
             return Err(Full);
         }
@@ -176,9 +191,9 @@ impl Table {
     /// Whether a deletion of the topic has to be remembered: not if the broker has too many tombstones to remember
     /// one of a topic that it does not know.
     pub fn remembers(&self, broker: BrokerId, name: &str, bounds: Bounds) -> bool {
-        self.brokers.get(&broker).is_none_or(|topics| {
-            topics.slots.len() < 2 * bounds.messages || topics.slots.contains_key(key(name).as_str())
-        })
+        self.brokers
+            .get(&broker)
+            .is_none_or(|topics| topics.slots.len() < bounds.records || topics.slots.contains_key(key(name).as_str()))
     }
 
     /// Whether the topic has a tombstone that removes `record`, a message.

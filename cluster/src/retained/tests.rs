@@ -222,7 +222,8 @@ fn tombstones_stay_until_every_member_has_them() {
 #[test]
 fn a_broker_has_so_much_room() {
     let mut table = Table::default();
-    let bounds = Bounds { messages: 2, bytes: 20 };
+    let bounds = Bounds { messages: 2, bytes: 20, records: 4 };
+    assert_eq!(table.room(B, "a", 20, bounds), Err(Full), "the first one must fit as well");
     assert_eq!(table.room(B, "a", 19, bounds), Ok(()));
     table.merge(at(0), B, "a", put(stamp(0, 1), "0123456789"), Came::Published);
     assert_eq!(table.room(B, "b", 9, bounds), Err(Full));

@@ -76,6 +76,9 @@ impl Core {
                 admitted.settings = settings.clone();
             }
         }
+        if let Some(&room) = self.room_of.get(&broker) {
+            self.rooms[room].strategy = settings.shared_strategy;
+        }
     }
 }
 

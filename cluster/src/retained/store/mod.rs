@@ -17,6 +17,7 @@ mod open;
 mod tests;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -107,6 +108,8 @@ pub struct Store {
 struct Shared {
     clock: SharedClock,
     table: RwLock<Table>,
+    /// What those brokers may hold that have limits of their own.
+    bounds: RwLock<BTreeMap<BrokerId, Bounds>>,
     /// The last time that was given out or seen.
     time: AtomicU64,
     queue: Mutex<Queue>,
@@ -144,6 +147,7 @@ impl Store {
             clock: config.clock.clone(),
             time: AtomicU64::new(opened.table.latest().0),
             table: RwLock::new(opened.table),
+            bounds: RwLock::default(),
             queue: Mutex::default(),
             wake: Condvar::new(),
             sound: AtomicBool::new(opened.sound),
@@ -197,12 +201,18 @@ impl Store {
         Ok(())
     }
 
+    /// What the broker may hold from now on; what it holds stays. One entry for each broker that exists.
+    pub fn bound(&self, broker: BrokerId, bounds: Bounds) {
+        self.shared.bounds.write().insert(broker, bounds);
+    }
+
     /// Whether the broker may have this message.
     ///
     /// # Errors
     /// [`Full`].
     pub fn room(&self, broker: BrokerId, topic: &str, bytes: usize) -> Result<(), Full> {
-        self.shared.table.read().room(broker, topic, bytes, Bounds::default())
+        let bounds = self.shared.bounds.read().get(&broker).copied().unwrap_or_default();
+        self.shared.table.read().room(broker, topic, bytes, bounds)
     }
 
     /// Takes records and calls `post`, at one moment: no page is read between the two. `durable` is called once they, or
@@ -267,6 +277,7 @@ impl Store {
 
     /// The broker was deleted: its messages go, here and on disk.
     pub fn remove(&self, broker: BrokerId) {
+        self.shared.bounds.write().remove(&broker);
         let mut table = self.shared.table.write();
         if table.remove(broker) {
             self.shared.push(vec![Item::Removed(broker)], None, 0);

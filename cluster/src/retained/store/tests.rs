@@ -206,6 +206,24 @@ fn damage_is_passed_over_and_the_store_is_not_sound() {
 }
 
 #[test]
+fn a_broker_has_its_own_bounds_but_no_more_than_any() {
+    let store = open(&MemDisk::new(1));
+    take(&store, write("a", 1, Some("one")));
+    assert_eq!(store.room(B, "b", 1), Ok(()));
+    store.bound(B, Bounds::of(1, 0));
+    assert_eq!(store.room(B, "b", 1), Err(Full));
+    assert_eq!(store.room(BrokerId(8), "b", 1), Ok(()), "another broker has its own");
+    assert_eq!(store.room(B, "a", 100), Ok(()), "it takes the place of the old one");
+    store.bound(B, Bounds::of(0, 5));
+    assert_eq!(store.room(B, "b", 1), Err(Full));
+    for (messages, bytes) in [(0, 0), (u32::MAX, u64::MAX)] {
+        assert_eq!(Bounds::of(messages, bytes), Bounds::default());
+    }
+    store.remove(B);
+    assert_eq!(store.room(B, "b", 100), Ok(()));
+}
+
+#[test]
 fn a_torn_end_is_cut_off() {
     let disk = MemDisk::new(1);
     let store = open(&disk);

@@ -6,6 +6,8 @@ use rookery_cluster::limits::CONNECT_DEADLINE;
 use super::*;
 use crate::mqtt::codec::Unsubscribe;
 
+mod retained;
+
 #[test]
 fn subscribers_per_topic() {
     assert_eq!(BrokerLimits::of(Preset::Beta).subscribers_per_filter, 1000);
@@ -261,5 +263,28 @@ pub(super) fn refused_in_each_way(w: &mut World, topic: &str, reason: ReasonCode
         let conn = w.client(Version::V311, "older");
         w.publish(conn, Version::V311, topic, qos);
         w.closed(conn);
+    }
+}
+
+/// Applied to clients that are connected, too.
+#[test]
+fn shared_strategy() {
+    let mut w = World::with(&[]);
+    let (a, b, p) = (w.v5("a"), w.v5("b"), w.v5("p"));
+    for conn in [a, b] {
+        assert_eq!(w.subscribe(conn, "$share/g/t", QoS::AtMostOnce), Some(ReasonCode::GRANTED_QOS_0));
+    }
+    let got = |w: &mut World| {
+        (0..8).for_each(|_| w.publish(p, Version::V5, "t", QoS::AtMostOnce));
+        [a, b].map(|conn| w.got(conn, Version::V5).0.len())
+    };
+    assert_eq!(got(&mut w), [4, 4], "in turns");
+    for word in ["hash_topic", "hash_client"] {
+        let entry = w.limits.entries().into_iter().find(|entry| entry.key == "shared_strategy").unwrap();
+        let code = entry.words.iter().position(|known| *known == word).unwrap() as u64;
+        w.limits.set("shared_strategy", code).unwrap();
+        let settings = Arc::new(settings(&w.limits));
+        w.step(Input::Reconfigured { broker: B, settings });
+        assert!(got(&mut w).contains(&8), "{word}: all to one");
     }
 }
