@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixMillis;
-use crate::ids::{BrokerId, ClientId, Epoch, NodeId, NodeLife, Nonce, SessionId, WorkerId};
+use crate::ids::{BrokerId, ClientId, Epoch, NodeId, NodeLife, Nonce, SessionId, WillName, WorkerId};
 use crate::retained::{Record, Stamp, Time};
 
 /// One worker's mailbox, as the cluster sees it. Posting never waits; what is posted is bounded by the
@@ -46,9 +46,19 @@ pub enum ClusterEvent {
     RetainedComplete,
     /// About the claim of one connection.
     Claim(ClaimEvent),
-    /// A will to be published now (R16): `message` as it was claimed. Confirmed by `Sessions::will_published` once all
-    /// who must accept it have.
-    Will { token: u64, broker: BrokerId, message: Bytes },
+    /// A will to be published now (R16). Confirmed by `Sessions::will_published` once all who must accept it have.
+    Will { token: u64, broker: BrokerId, will: FiringWill },
+}
+
+/// A will that is due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FiringWill {
+    /// What it is known by.
+    pub name: WillName,
+    /// When it is written, if it is retained and that is decided (see `Sessions::will_timed`).
+    pub time: Option<Time>,
+    /// As it was claimed.
+    pub message: Bytes,
 }
 
 /// Where an interest is held, as seen by a worker.

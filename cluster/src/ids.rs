@@ -152,3 +152,11 @@ impl fmt::Display for NodeLife {
         write!(f, "{}.{}", self.node, self.incarnation)
     }
 }
+/// What a will is known by wherever it arrives: the connection that left it. Epochs of a shard are given once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WillName {
+    /// The client's shard.
+    pub shard: GroupId,
+    /// Under which the connection served.
+    pub epoch: Epoch,
+}

@@ -44,6 +44,10 @@ impl Retaining for Keeper {
         self.services.replicas()
     }
 
+    fn time(&self) -> Time {
+        self.store.next_time()
+    }
+
     fn admit(&self, broker: BrokerId, topic: &str, bytes: Option<usize>) -> Result<(Time, UnixMillis), Full> {
         if let Some(bytes) = bytes {
             self.store.room(broker, topic, bytes)?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rookery_cluster::handle::{ClaimRequest, Home, Leave, Replicas, Run, SendError};
 use rookery_cluster::ids::{BrokerId, ClientId, Epoch, NodeId, Nonce, WorkerId};
+use rookery_cluster::retained::Time;
 use rookery_cluster::retained::store::Store;
 
 use super::core::{AuthRequest, ConnKey, Quota, View};
@@ -43,6 +44,8 @@ pub trait Services: Send + Sync + 'static {
     fn store(&self) -> Option<Store>;
     /// Who must take a retained publish that begins now.
     fn replicas(&self) -> Arc<Replicas>;
+    /// A will is to be written at `time`, by whoever publishes it.
+    fn will_timed(&self, token: u64, time: Time);
     /// A will is published.
     fn will_published(&self, token: u64);
     /// A will was not published.

@@ -206,6 +206,7 @@ impl Shared {
                     answer(true);
                 }
             }
+            Effect::TimeWill { token, time } => services.will_timed(token, time),
             Effect::WillPublished { token } => services.will_published(token),
             Effect::WillRefused { token } => services.will_refused(token),
         }
@@ -417,8 +418,6 @@ fn on_cluster(shared: &Shared, event: ClusterEvent) {
         ClusterEvent::InterestComplete(false) => {}
         ClusterEvent::RetainedComplete => shared.step(Input::RetainedComplete),
         ClusterEvent::Claim(event) => shared.step(Input::Claim(event)),
-        ClusterEvent::Will { token, broker, message } => {
-            shared.step(Input::Will { token, broker, message: &message });
-        }
+        ClusterEvent::Will { token, broker, will } => shared.step(Input::Will { token, broker, will: &will }),
     }
 }

@@ -11,6 +11,7 @@ use rookery_cluster::handle::{ClaimRequest, Home, Leave, Replicas, Run, SendErro
 use rookery_cluster::ids::{BrokerId, ClientId, Epoch, LogIndex, NodeId, NodeLife, Nonce, WorkerId};
 use rookery_cluster::leases::driver::Lease;
 use rookery_cluster::metadata::{Metadata, State};
+use rookery_cluster::retained::Time;
 use rookery_cluster::retained::store::Store;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -285,6 +286,10 @@ impl Services for NodeServices {
 
     fn replicas(&self) -> Arc<Replicas> {
         self.forward.get().map_or_else(Arc::default, Forward::replicas)
+    }
+
+    fn will_timed(&self, token: u64, time: Time) {
+        self.sessions.will_timed(token, time);
     }
 
     fn will_published(&self, token: u64) {

@@ -119,7 +119,7 @@ pub const ROOMS: &[Room] = &[
     pure("cluster/src/membership", &["foca", "postcard", "rand"], &[IDS, LIMITS]),
     pure(METADATA, &["imbl", "postcard"], &[CLOCK, CONSENSUS, IDS, LIMITS]),
     driver("cluster/src/metadata/handle", &["tokio"], &[CLOCK, CONSENSUS, IDS, LIMITS, METADATA, RNG]),
-    pure(SESSIONS, &["imbl", "postcard"], &[CONSENSUS, HANDLE, IDS, LIMITS]),
+    pure(SESSIONS, &["imbl", "postcard"], &[CONSENSUS, HANDLE, IDS, LIMITS, RETAINED]),
     pure("cluster/src/interest", &["imbl"], &[CLOCK, HANDLE, IDS, LIMITS]),
     pure(RETAINED, &[], &[CLOCK, IDS, LIMITS]),
     pure("cluster/src/forward/outbox", &[], &[HANDLE, LIMITS]),
@@ -161,7 +161,7 @@ pub const ROOMS: &[Room] = &[
     driver(
         "cluster/src/claims",
         &["futures_util", "parking_lot", "tokio"],
-        &[CLOCK, CONSENSUS, CONTROL, HANDLE, IDS, LEASES, LIMITS, SESSIONS],
+        &[CLOCK, CONSENSUS, CONTROL, HANDLE, IDS, LEASES, LIMITS, RETAINED, SESSIONS],
     ),
     driver(
         "cluster/src/placement",

@@ -10,9 +10,10 @@ use tracing::debug;
 use super::Sessions;
 use super::streams::CHANGE_OVERHEAD;
 use crate::consensus::ProposeError;
-use crate::handle::{ClaimEvent, ClusterEvent, Subscription};
-use crate::ids::{BrokerId, ClientId, Epoch, GroupId, Nonce, WorkerId};
+use crate::handle::{ClaimEvent, ClusterEvent, FiringWill, Subscription};
+use crate::ids::{BrokerId, ClientId, Epoch, GroupId, Nonce, WillName, WorkerId};
 use crate::limits::{CLAIM_TIMEOUT, MAX_WILL_BYTES};
+use crate::retained::Time;
 use crate::sessions::{ClaimKey, Claimant, Outcome, Proposal, ShardView};
 
 /// Bytes of changed filters in one proposal. A filter above it is refused.
@@ -130,10 +131,16 @@ impl Sessions {
         let workers = self.0.ports.read().len().max(1);
         for (token, key, epoch) in due {
             let broker = key.broker;
-            match view.as_ref().and_then(|view| view.firing.get(&(key, epoch))) {
-                Some(message) => {
+            let name = (key, epoch);
+            let firing = view.as_ref().and_then(|view| {
+                let time = view.will_times.get(&name).map(|time| Time(*time));
+                let message = view.firing.get(&name)?.clone();
+                Some(FiringWill { name: WillName { shard: group, epoch }, time, message })
+            });
+            match firing {
+                Some(will) => {
                     let worker = WorkerId((token % workers as u64) as u16);
-                    self.post_any(worker, ClusterEvent::Will { token, broker, message: message.clone() });
+                    self.post_any(worker, ClusterEvent::Will { token, broker, will });
                 }
                 None => self.forget_will(token),
             }
@@ -143,6 +150,26 @@ impl Sessions {
     /// A will was not published, as this node may not serve now: it is tried again, or another node leads by then.
     pub fn will_refused(&self, token: u64) {
         self.forget_will(token);
+    }
+
+    /// A will that is retained is to be written at `time`, by whoever publishes it: it comes to a worker once more when
+    /// that is committed.
+    pub fn will_timed(&self, token: u64, time: Time) {
+        let Some((group, key, epoch)) = self.0.wills.lock().by_token.get(&token).cloned() else { return };
+        let Some(life) = self.0.lease.life() else { return self.forget_will(token) };
+        let sessions = self.clone();
+        // One task for each will in flight.
+        self.0.runtime.spawn(async move {
+            let by = Claimant { life, nonce: Nonce(0) };
+            let what = Proposal::WillTimed { key: key.clone(), epoch, time: time.0 };
+            match sessions.tell(&key, by, what).await {
+                Ok(_) => sessions.post_wills(group, vec![(token, key, epoch)]).await,
+                Err(why) => {
+                    debug!(client = %key.client, %why, "a will's time is not decided yet");
+                    sessions.forget_will(token);
+                }
+            }
+        });
     }
 
     /// A will is published: it is not to be published again.

@@ -126,9 +126,10 @@ fn bytes_of(what: &Proposal) -> usize {
     match what {
         Proposal::Nothing => 0,
         Proposal::Claim { key, will, .. } => key.client.len() + will.as_ref().map_or(0, |will| will.message.len()),
-        Proposal::Release { key, .. } | Proposal::Abandon { key, .. } | Proposal::WillPublished { key, .. } => {
-            key.client.len()
-        }
+        Proposal::Release { key, .. }
+        | Proposal::Abandon { key, .. }
+        | Proposal::WillPublished { key, .. }
+        | Proposal::WillTimed { key, .. } => key.client.len(),
         Proposal::Subscribe { key, changes, .. } => {
             key.client.len() + changes.iter().map(|(filter, _)| filter.len() + CHANGE_OVERHEAD).sum::<usize>()
         }

@@ -12,6 +12,7 @@ use super::state::Wish;
 use super::{ClaimKey, Claimant, Effect, Outcome, Refusal, ShardState, Will};
 use crate::handle::Leave;
 use crate::ids::{Epoch, NodeLife, Nonce, Sequence};
+use crate::retained::Time;
 
 /// One of the numbered proposals of a life.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,6 +91,15 @@ pub enum Proposal {
         /// Which of its connections.
         epoch: Epoch,
     },
+    /// The will of the connection that was granted `epoch` is retained as of `time`.
+    WillTimed {
+        /// The client.
+        key: ClaimKey,
+        /// Which of its connections.
+        epoch: Epoch,
+        /// Hybrid time, see [`Time`].
+        time: u64,
+    },
 }
 
 impl ShardState {
@@ -123,6 +133,10 @@ impl ShardState {
             Proposal::Recall { key, nonce, after } => self.recall(&key, by(nonce), after.as_ref()),
             Proposal::WillPublished { key, epoch } => {
                 self.will_published(key, epoch);
+                Outcome::Done
+            }
+            Proposal::WillTimed { key, epoch, time } => {
+                self.will_timed(key, epoch, Time(time));
                 Outcome::Done
             }
         }

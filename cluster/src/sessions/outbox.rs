@@ -199,6 +199,7 @@ fn broker_of(what: &Proposal) -> BrokerId {
         | Proposal::Release { key, .. }
         | Proposal::Abandon { key, .. }
         | Proposal::WillPublished { key, .. }
+        | Proposal::WillTimed { key, .. }
         | Proposal::Subscribe { key, .. }
         | Proposal::Recall { key, .. } => key.broker,
     }

@@ -13,8 +13,11 @@ use super::{ClaimKey, Claimant, ShardState};
 use crate::consensus::UnknownCommand;
 use crate::ids::{Epoch, Incarnation, NodeId, NodeLife, Sequence};
 
-/// Version 1 had neither streams, `asked`, sessions nor wills.
-const VERSION: u8 = 2;
+/// Version 1 had neither streams, `asked`, sessions nor wills; version 2 ends before the wills' times.
+const VERSION: u8 = 3;
+const VERSION_2: u8 = 2;
+/// No times, as version 3 has it.
+const NO_TIMES: u8 = 0;
 /// No shard has granted as many claims as this: a snapshot that says so is none, and epochs never overflow.
 const EPOCHS: u64 = 1 << 63;
 
@@ -33,6 +36,8 @@ struct Stored {
     sessions: BTreeMap<ClaimKey, Session>,
     due_wills: BTreeMap<ClaimKey, DueWill>,
     firing: BTreeMap<(ClaimKey, Epoch), Bytes>,
+    /// Since version 3, whose last it must therefore be.
+    will_times: BTreeMap<(ClaimKey, Epoch), u64>,
 }
 
 /// As it was in version 1.
@@ -65,7 +70,7 @@ impl From<StoredV1> for Stored {
     fn from(old: StoredV1) -> Self {
         let StoredV1 { last_epoch, time, ticker, expired, records, buckets, sweep } = old;
         let records = records.into_iter().map(|(key, record)| (key, record.into())).collect();
-        let (streams, attached, sessions, due_wills, firing) = Default::default();
+        let (streams, attached, sessions, due_wills, firing, will_times) = Default::default();
         Self {
             last_epoch,
             time,
@@ -79,6 +84,7 @@ impl From<StoredV1> for Stored {
             sessions,
             due_wills,
             firing,
+            will_times,
         }
     }
 }
@@ -99,6 +105,7 @@ impl ShardState {
             sessions: self.sessions.clone(),
             due_wills: self.due_wills.clone(),
             firing: self.firing.iter().map(|(k, m)| (k.clone(), m.clone())).collect(),
+            will_times: self.will_times.iter().map(|(k, time)| (k.clone(), *time)).collect(),
         };
         encode(VERSION, &stored)
     }
@@ -111,6 +118,7 @@ impl ShardState {
         const WHAT: &str = "shard snapshot";
         let stored: Stored = match bytes.first() {
             Some(1) => decode::<StoredV1>(1, bytes, WHAT)?.into(),
+            Some(&VERSION_2) => decode(VERSION_2, &[bytes, &[NO_TIMES]].concat(), WHAT)?,
             _ => decode(VERSION, bytes, WHAT)?,
         };
         let Stored { last_epoch, time, ticker, expired, records, buckets, sweep, streams, .. } = stored;
@@ -131,6 +139,7 @@ impl ShardState {
         (state.records, state.streams) = (records, streams);
         (state.attached, state.sessions, state.due_wills) = (stored.attached, stored.sessions, stored.due_wills);
         state.firing = stored.firing.into_iter().collect();
+        state.will_times = stored.will_times.into_iter().collect();
         let ends = |(key, session): (&ClaimKey, &Session)| Some((session.ends?, key.clone()));
         state.ending = state.sessions.iter().filter_map(ends).collect();
         Ok(state)

@@ -36,6 +36,8 @@ pub struct ShardState {
     pub(super) due_wills: BTreeMap<ClaimKey, DueWill>,
     /// Wills that are due, by the connection that left them: to be published until that is confirmed.
     pub(super) firing: OrdMap<(ClaimKey, Epoch), Bytes>,
+    /// At which hybrid time those of them are written that are to be retained, once that is decided.
+    pub(super) will_times: OrdMap<(ClaimKey, Epoch), u64>,
     /// When the sessions end that nobody serves, in shard time. Derived from `sessions`.
     pub(super) ending: BTreeSet<(u64, ClaimKey)>,
     /// Takeover allowances that are not full.
@@ -135,6 +137,8 @@ pub struct ShardView {
     pub epoch: Epoch,
     /// Wills to be published, by the connection that left them.
     pub firing: OrdMap<(ClaimKey, Epoch), Bytes>,
+    /// The hybrid times at which those of them are written that are to be retained, once that is decided.
+    pub will_times: OrdMap<(ClaimKey, Epoch), u64>,
     /// Whether a takeover allowance waits for shard time, or the sweep for a command: the leader proposes ticks while it
     /// does.
     pub wants_ticks: bool,
@@ -175,6 +179,7 @@ impl ShardState {
             expired: self.expired.clone(),
             epoch: self.last_epoch,
             firing: self.firing.clone(),
+            will_times: self.will_times.clone(),
             next_due: self.next_due().map(|at| at.saturating_sub(self.time)),
             wants_ticks: !self.buckets.is_empty() || self.sweep.is_some(),
         }

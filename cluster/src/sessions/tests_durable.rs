@@ -158,6 +158,22 @@ fn p10_a_will_is_due_when_its_connection_is_lost_and_not_after_a_goodbye() {
 }
 
 #[test]
+fn r16_the_first_time_of_a_will_stands_and_goes_with_it() {
+    let mut s = Shard::default();
+    let timed = |s: &mut Shard, by, time| s.propose(by, Proposal::WillTimed { key: key(), epoch: Epoch(1), time });
+    timed(&mut s, A, 4);
+    assert!(s.state.will_times.is_empty(), "there is no such will");
+    s.claim(A, 1, true, 0, Some(0));
+    s.release(A, 1, Leave { fire_will: true, ..GOODBYE });
+    timed(&mut s, A, 5);
+    timed(&mut s, B, 6);
+    s.state = ShardState::restore(&s.state.snapshot()).expect("its own");
+    assert_eq!(s.state.view().will_times.get(&(key(), Epoch(1))), Some(&5));
+    s.propose(B, Proposal::WillPublished { key: key(), epoch: Epoch(1) });
+    assert!(s.state.will_times.is_empty());
+}
+
+#[test]
 fn p10_a_will_waits_for_its_delay_and_a_reconnect_forestalls_it() {
     let mut s = Shard::default();
     s.claim(A, 1, false, 100, Some(10));

@@ -1,12 +1,13 @@
 //! Wills (R16): kept while their connection serves, due when it is lost, published by the shard's leader, and forgotten
-//! once that is confirmed. So each is published once for its connection, whichever node dies on the way; only a leader that
-//! dies between the publishing and the confirmation leaves a second one to its successor.
+//! once that is confirmed. A leader that dies between the publishing and the confirmation leaves a second try to its
+//! successor, which carries the same name and, if it is retained, the same time: who had the first has nothing of it.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{ClaimKey, ShardState};
 use crate::ids::Epoch;
+use crate::retained::Time;
 
 /// A will as it was claimed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,9 +60,19 @@ impl ShardState {
         overdue.iter().for_each(|key| self.fire_due(key));
     }
 
+    /// A will that is to be retained is written at `time`, whoever publishes it: the first to say so decides.
+    pub(super) fn will_timed(&mut self, key: ClaimKey, epoch: Epoch, time: Time) {
+        let name = (key, epoch);
+        if self.firing.contains_key(&name) {
+            self.will_times.entry(name).or_insert(time.0);
+        }
+    }
+
     /// A will was published, and accepted by all who must.
     pub(super) fn will_published(&mut self, key: ClaimKey, epoch: Epoch) {
-        self.firing.remove(&(key, epoch));
+        let name = (key, epoch);
+        self.firing.remove(&name);
+        self.will_times.remove(&name);
     }
 
     /// The next moment of shard time at which something is due.

@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use rookery::broker::core::{Fetched, Input, Via};
 use rookery::mqtt::codec::{Packet, Publish, QoS, Version};
-use rookery_cluster::handle::{Home, Run, SessionGrant};
-use rookery_cluster::ids::{Incarnation, NodeId, NodeLife, SessionId, WorkerId};
+use rookery_cluster::handle::{FiringWill, Home, Run, SessionGrant};
+use rookery_cluster::ids::{Incarnation, NodeId, NodeLife, SessionId, WillName, WorkerId};
+use rookery_cluster::retained::Time;
 
 use super::head;
 use super::world::{BROKER, World, bytes_of, connect_bytes};
@@ -21,7 +22,10 @@ pub fn run(input: &[u8]) -> Result<(), String> {
     match how % 4 {
         0 => forwarded(&mut world, Via::Worker, bytes)?,
         1 => forwarded(&mut world, Via::Node { workers: &[WorkerId(0), WorkerId(1)], seq: u64::from(how) }, bytes)?,
-        2 => world.step(Input::Will { token: 3, broker: BROKER, message: &bytes })?,
+        2 => {
+            let will = FiringWill { name: WillName::default(), time: Some(Time(7)), message: bytes };
+            world.step(Input::Will { token: 3, broker: BROKER, will: &will })?;
+        }
         _ => moved(&mut world, bytes)?,
     }
     world.sings()?;

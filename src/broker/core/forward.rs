@@ -8,6 +8,7 @@ use rookery_cluster::handle::{Holder, Run};
 use super::conn::Phase;
 use super::dest::{Awaiting, Destination};
 use super::direct::Directions;
+use super::once;
 use super::room::{DestIndex, LocalMatch, Matches};
 use super::transfer::{self, Group, Item, Payloads};
 use super::{Batch, ConnKey, Core, DropReason, Dropped, Effect, Via, get};
@@ -78,6 +79,12 @@ impl Core {
         // A batch holds what one read of a publisher brought, so a topic mostly repeats.
         let mut recent: Option<(&str, Rc<Matches>)> = None;
         while !rest.is_empty() {
+            let mut first = true;
+            if once::ahead(rest) {
+                let Some((name, after)) = once::decode(rest) else { return false };
+                first = self.had.first(now, name);
+                rest = after;
+            }
             let mut directions = None;
             if Directions::ahead(rest) {
                 let Some((read, after)) = Directions::decode(rest) else { return false };
@@ -96,14 +103,15 @@ impl Core {
                 }
             };
             if let Some(directions) = directions {
-                let Item::Publish(first, body) = item else { return false };
-                if !self.deliver_directed(now, room, &matches.locals, origin, via, directions, (first, body)) {
+                let Item::Publish(head, body) = item else { return false };
+                let locals = if first { &matches.locals[..] } else { &[] };
+                if !self.deliver_directed(now, room, locals, origin, via, directions, (head, body)) {
                     return false;
                 }
                 continue;
             }
             // Every worker of the node gets the batch, so most of it is mostly for another.
-            if matches.locals.is_empty() {
+            if matches.locals.is_empty() || !first {
                 continue;
             }
             let done = match item {
@@ -220,7 +228,7 @@ impl Core {
     fn accepted(&mut self, done: &[Awaiting], confirmed: bool) {
         let mut last: Option<ConnKey> = None;
         for awaiting in done {
-            if self.will_accepted(awaiting.conn) || self.drain_accepted(awaiting.conn) {
+            if self.will_accepted(awaiting.conn, confirmed) || self.drain_accepted(awaiting.conn) {
                 continue;
             }
             let key = if self.moved.is_empty() { awaiting.conn } else { self.successor(awaiting.conn) };

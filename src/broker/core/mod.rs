@@ -25,6 +25,7 @@ mod group;
 mod interest;
 mod limits;
 mod moving;
+mod once;
 mod options;
 mod orphans;
 mod park;
@@ -46,9 +47,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rookery_cluster::clock::Moment;
-use rookery_cluster::handle::{ClaimEvent, ClaimRequest, Holder, Home, InterestChange, Leave, Run};
+use rookery_cluster::handle::{ClaimEvent, ClaimRequest, FiringWill, Holder, Home, InterestChange, Leave, Run};
 use rookery_cluster::ids::{BrokerId, ClientId, Epoch, NodeLife, Nonce, SessionId, WorkerId};
-use rookery_cluster::retained::{Cursor, Page, Pages};
+use rookery_cluster::retained::{Cursor, Page, Pages, Time};
 use slab::Slab;
 
 pub use self::account::{Full, Usage};
@@ -112,7 +113,7 @@ pub enum Input<'a> {
     /// Say when everything of `broker` that came for `to` so far is there.
     Drain { ticket: u64, broker: BrokerId, to: Holder },
     /// A will is to be published.
-    Will { token: u64, broker: BrokerId, message: &'a [u8] },
+    Will { token: u64, broker: BrokerId, will: &'a FiringWill },
     /// Every retained message that was acknowledged is in this node's store.
     RetainedComplete,
     /// A page that [`Effect::ReadRetained`] asked for, up to date as of now.
@@ -171,7 +172,9 @@ pub enum Effect {
     Drained { ticket: u64 },
     /// All who must accept a will did.
     WillPublished { token: u64 },
-    /// A will was not published: this node may not serve.
+    /// A will is to be retained: have it decided that it is written at `time`. It comes again with that.
+    TimeWill { token: u64, time: Time },
+    /// A will was not published, or not with all that P9 asks for: it is tried again.
     WillRefused { token: u64 },
     /// Tell the other workers and nodes of a filter; answered by [`Input::Barrier`].
     Subscribe { broker: BrokerId, filter: Arc<str>, token: u64 },
@@ -205,6 +208,8 @@ pub struct Core {
     wills: BTreeMap<u32, PendingWill>,
     next_will: u32,
     published: Vec<u64>,
+    refused: Vec<u64>,
+    had: once::Had,
     /// Who waits until a destination is drained, those for whom it is, and the next one's place here.
     drains: BTreeMap<u32, u64>,
     drained: Vec<u64>,
@@ -265,6 +270,8 @@ impl Core {
             wills: BTreeMap::new(),
             next_will: 0,
             published: Vec::new(),
+            refused: Vec::new(),
+            had: once::Had::default(),
             drains: BTreeMap::new(),
             drained: Vec::new(),
             next_drain: 0,
@@ -349,7 +356,7 @@ impl Core {
             }
             Input::Fetched { conn, reply } => self.on_fetched(conn, reply, out),
             Input::Drain { ticket, broker, to } => self.on_drain(ticket, broker, to),
-            Input::Will { token, broker, message } => self.on_will(now, token, broker, message, out),
+            Input::Will { token, broker, will } => self.on_will(now, token, broker, will, out),
             Input::RetainedComplete => self.on_retained_complete(),
             Input::Retained { conn, filter, page } => self.on_retained(now, view.wall(), conn, filter, page),
             Input::InterestComplete => self.on_interest_complete(),
@@ -359,6 +366,7 @@ impl Core {
             Input::Tick => self.on_tick(now, view, out),
         }
         out.extend(self.published.drain(..).map(|token| Effect::WillPublished { token }));
+        out.extend(self.refused.drain(..).map(|token| Effect::WillRefused { token }));
         out.extend(self.drained.drain(..).map(|ticket| Effect::Drained { ticket }));
         self.resume_all(now, out);
     }

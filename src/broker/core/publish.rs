@@ -86,7 +86,7 @@ impl Core {
         if let Some(passed_on) = &passed_on {
             message.properties = Forwardable::stored(passed_on);
         }
-        let kept = match keeping.as_ref().map(|keeping| self.keep(room, keeping, &message)).transpose() {
+        let kept = match keeping.as_ref().map(|keeping| self.keep(room, keeping, &message, None)).transpose() {
             Ok(kept) => kept.flatten(),
             Err(why) => {
                 self.refuse_publish(now, key, &publish, why)?;

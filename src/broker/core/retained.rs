@@ -37,6 +37,8 @@ const READ_BELOW: usize = 256 << 10;
 pub trait Retaining: fmt::Debug {
     /// Who must take one that begins now.
     fn replicas(&self) -> Arc<Replicas>;
+    /// The time of a write that begins now.
+    fn time(&self) -> Time;
     /// The time of a new write, and the wall clock. `bytes`: of the message; `None` if it deletes.
     ///
     /// # Errors
@@ -82,7 +84,7 @@ impl Core {
         Some(Keeping { dests, replicas })
     }
 
-    /// Gives a retained publish its time: what is to be kept of it, `None` if it is only delivered.
+    /// Gives a retained publish its time, `at` if that is decided: what is to be kept of it, `None` if it is only delivered.
     ///
     /// # Errors
     /// Why it is refused. Nothing was done.
@@ -91,6 +93,7 @@ impl Core {
         room: usize,
         keeping: &Keeping,
         message: &Message<'_>,
+        at: Option<Time>,
     ) -> Result<Option<Arc<Retained>>, Ending> {
         let Some(retaining) = &self.retaining else { return Ok(None) };
         let durable = message.qos != QoS::AtMostOnce;
@@ -104,7 +107,7 @@ impl Core {
         }
         let bytes = (!body.is_empty()).then_some(body.len());
         let (time, wall) = match retaining.admit(self.rooms[room].id, message.topic, bytes) {
-            Ok(admitted) => admitted,
+            Ok(admitted) => at.map_or(admitted, |at| (at, at.wall())),
             Err(Full) => {
                 self.stats.drop(DropReason::RetainedFull, 1);
                 let why = Ending::with(ReasonCode::QUOTA_EXCEEDED, "the broker has no room for the retained message");

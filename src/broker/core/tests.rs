@@ -21,6 +21,7 @@ mod qos2;
 mod retained;
 mod sessions;
 mod share;
+mod wills;
 
 const B: BrokerId = BrokerId(9);
 const PEER: Holder = Holder::Peer(NodeId(2));

@@ -8,6 +8,7 @@
 
 use bytes::{BufMut, BytesMut};
 
+use super::once;
 use crate::mqtt::codec::{MAX_PACKET, PacketId, PublishProperties, PublishRef, QoS, split};
 use crate::mqtt::session::{Message, SHARE_FROM};
 
@@ -79,6 +80,7 @@ impl Transfer {
             Some(kind) => self.put_in_group(kind, message),
             None => {
                 self.group = None;
+                self.put_name(message);
                 if let Err(error) = message.encode_transfer(&mut self.body) {
                     tracing::error!(%error, "a publish that decoded does not encode");
                 }
@@ -89,11 +91,18 @@ impl Transfer {
     /// Appends a publish by itself, behind what `before` writes.
     pub fn put_directed<R>(&mut self, message: &Message<'_>, before: impl FnOnce(&mut BytesMut) -> R) -> R {
         self.group = None;
+        self.put_name(message);
         let result = before(&mut self.body);
         if let Err(error) = message.encode_transfer(&mut self.body) {
             tracing::error!(%error, "a publish that decoded does not encode");
         }
         result
+    }
+
+    fn put_name(&mut self, message: &Message<'_>) {
+        if let Some(name) = message.will {
+            once::encode(&mut self.body, name);
+        }
     }
 
     fn put_in_group(&mut self, kind: u8, message: &Message<'_>) {
@@ -132,7 +141,7 @@ impl Transfer {
 /// The kind of the group that the message may be in. Large payloads are shared between subscribers, which groups are not
 /// made for.
 fn kind(message: &Message<'_>) -> Option<u8> {
-    let plain = !message.retain && message.expiry.is_none() && message.properties.is_empty();
+    let plain = !message.retain && message.expiry.is_none() && message.properties.is_empty() && message.will.is_none();
     (plain && message.payload.len() < SHARE_FROM).then_some(GROUP + message.qos as u8)
 }
 

@@ -2,13 +2,14 @@
 //! acknowledgement (R16).
 
 use rookery_cluster::clock::Moment;
+use rookery_cluster::handle::FiringWill;
 use rookery_cluster::ids::BrokerId;
 
 use super::publish::Destinations;
 use super::share::Errand;
 use super::{ConnKey, Core, DropReason, Effect};
-use crate::mqtt::codec::{MAX_PACKET, Sender, Version, decode_publish, split};
-use crate::mqtt::session::Message;
+use crate::mqtt::codec::{MAX_PACKET, QoS, ReasonCode, Sender, Version, decode_publish, split};
+use crate::mqtt::session::{Ending, Message};
 
 /// The place of no connection: what is accepted under it is a will.
 const NO_PLACE: u32 = u32::MAX;
@@ -19,16 +20,27 @@ pub(super) struct PendingWill {
     /// What the shard's driver knows it by.
     pub token: u64,
     waiting: u16,
+    /// How many of those must be nodes that live to confirm it (P9).
+    needed: u16,
 }
 
 impl Core {
-    pub(super) fn on_will(&mut self, now: Moment, token: u64, broker: BrokerId, message: &[u8], out: &mut Vec<Effect>) {
+    pub(super) fn on_will(
+        &mut self,
+        now: Moment,
+        token: u64,
+        broker: BrokerId,
+        will: &FiringWill,
+        out: &mut Vec<Effect>,
+    ) {
         // Whoever leads the shard then publishes it (R1).
         if self.lapsed {
             return out.push(Effect::WillRefused { token });
         }
-        let publish = match split(message, MAX_PACKET) {
-            Ok(Some(frame)) => decode_publish(Version::V5, Sender::Client, frame.first_byte, frame.body(message)).ok(),
+        let publish = match split(&will.message, MAX_PACKET) {
+            Ok(Some(frame)) => {
+                decode_publish(Version::V5, Sender::Client, frame.first_byte, frame.body(&will.message)).ok()
+            }
             _ => None,
         };
         let Some(publish) = publish else {
@@ -36,11 +48,29 @@ impl Core {
             self.stats.drop(DropReason::Corrupt, 1);
             return out.push(Effect::WillPublished { token });
         };
+        if let Some(retaining) = self.retaining.as_ref().filter(|_| publish.retain && will.time.is_none()) {
+            // A second try must not replace what was published after the first one.
+            return out.push(Effect::TimeWill { token, time: retaining.time() });
+        }
         let room = self.room(broker);
-        let matches = self.rooms[room].matches(publish.topic);
         let mut message = Message::new(publish.topic, &publish);
+        message.will = Some(will.name);
+        let keeping = self.keeping(message.retain);
+        let matches = self.rooms[room].matches(publish.topic);
+        let mut takers = matches.remotes.iter().chain(keeping.iter().flat_map(|keeping| &keeping.dests));
+        if publish.qos != QoS::AtMostOnce && takers.any(|&to| self.dests[usize::from(to)].stuck(now)) {
+            return self.refuse_will(token, room, out);
+        }
+        let kept = match keeping.as_ref().map(|keeping| self.keep(room, keeping, &message, will.time)).transpose() {
+            Ok(kept) => kept.flatten(),
+            // It is published at least; the counters say that it is not kept.
+            Err(Ending { reason: ReasonCode::QUOTA_EXCEEDED, .. }) => None,
+            Err(_) => return self.refuse_will(token, room, out),
+        };
         message.mark = self.next_mark(publish.qos);
-        self.deliver(now, room, &matches.locals, None, &mut message);
+        if self.had.first(now, will.name) {
+            self.deliver(now, room, &matches.locals, None, &mut message);
+        }
         self.next_will = self.next_will.wrapping_add(1);
         let key = ConnKey { index: NO_PLACE, generation: self.next_will };
         let errand = Errand::again(self.rooms[room].strategy, &message);
@@ -49,34 +79,45 @@ impl Core {
         let dests = shares.destinations(&matches.remotes);
         let to = Destinations { ordinary: matches.remotes.len(), all: &dests };
         let mut waiting = self.hand_on(now, key, room, to, &shares, &message);
-        // If it is refused it is published at least; the counters say that it is not kept.
-        if let Some(keeping) = self.keeping(message.retain)
-            && let Ok(Some(kept)) = self.keep(room, &keeping, &message)
-        {
-            waiting += self.keep_everywhere(now, key, room, &keeping, &dests, kept);
+        let mut needed = 0;
+        if let (Some(keeping), Some(kept)) = (&keeping, kept) {
+            needed = if kept.durable { keeping.needed() } else { 0 };
+            waiting += self.keep_everywhere(now, key, room, keeping, &dests, kept);
         }
         self.stats.wills_published += 1;
         self.drop_idle_room(room);
+        self.wills.insert(self.next_will, PendingWill { token, waiting, needed });
         if waiting == 0 {
-            out.push(Effect::WillPublished { token });
-        } else {
-            self.wills.insert(self.next_will, PendingWill { token, waiting });
+            self.settle_will(key.generation);
         }
     }
 
-    /// One who must accept the will `key` did, or its life is over. Whether `key` is a will at all.
-    pub(super) fn will_accepted(&mut self, key: ConnKey) -> bool {
+    fn refuse_will(&mut self, token: u64, room: usize, out: &mut Vec<Effect>) {
+        self.drop_idle_room(room);
+        out.push(Effect::WillRefused { token });
+    }
+
+    /// One who must accept the will `key` did, or its life is over; `confirmed` if it is a node that has it. Whether `key`
+    /// is a will at all.
+    pub(super) fn will_accepted(&mut self, key: ConnKey, confirmed: bool) -> bool {
         if key.index != NO_PLACE {
             return false;
         }
         if let Some(will) = self.wills.get_mut(&key.generation) {
             will.waiting -= 1;
-            if will.waiting == 0
-                && let Some(will) = self.wills.remove(&key.generation)
-            {
-                self.published.push(will.token);
+            will.needed = will.needed.saturating_sub(u16::from(confirmed));
+            if will.waiting == 0 {
+                self.settle_will(key.generation);
             }
         }
         true
+    }
+
+    fn settle_will(&mut self, will: u32) {
+        match self.wills.remove(&will) {
+            Some(PendingWill { token, needed: 0, .. }) => self.published.push(token),
+            Some(PendingWill { token, .. }) => self.refused.push(token),
+            None => {}
+        }
     }
 }

@@ -194,6 +194,8 @@ impl Services for Fake {
         answer(Fetched::Gone);
     }
 
+    fn will_timed(&self, _: u64, _: rookery_cluster::retained::Time) {}
+
     fn will_published(&self, _: u64) {}
 
     fn will_refused(&self, _: u64) {}

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use rookery_cluster::clock::Moment;
+use rookery_cluster::ids::WillName;
 
 use super::{Outbound, SHARE_FROM};
 use crate::mqtt::codec::{
@@ -46,6 +47,8 @@ pub struct Message<'a> {
     pub share: Option<Arc<str>>,
     /// Tells it from all other messages of the last while, wherever it arrives: see [`Mark`].
     pub mark: Mark,
+    /// What it is known by wherever it arrives, if it is a will: who has had it does not get it again (R16).
+    pub will: Option<WillName>,
     /// QoS 0 packets by version, as soon as a second client of that version needs one.
     encoded: [Encoded; 2],
     shared: Option<Bytes>,
@@ -118,6 +121,7 @@ impl<'a> Message<'a> {
             properties: publish.properties.forwardable,
             payload: publish.payload,
             share: None,
+            will: None,
             mark: Mark::default(),
             encoded: Default::default(),
             shared: None,
@@ -135,6 +139,7 @@ impl<'a> Message<'a> {
             expiry,
             properties: Forwardable::stored(&stored.properties),
             payload: &stored.payload,
+            will: None,
             share: kept.share.clone(),
             mark: Mark::default(),
             encoded: Default::default(),

@@ -268,6 +268,7 @@ impl World {
             | Effect::Answer { .. }
             | Effect::WillPublished { .. }
             | Effect::WillRefused { .. }
+            | Effect::TimeWill { .. }
             | Effect::Drained { .. } => {}
             Effect::ReadRetained { .. } | Effect::Send { .. } | Effect::Close { .. } => {}
         }

@@ -12,16 +12,27 @@ use crate::mqtt::codec::RetainHandling;
 const OTHER: Holder = Holder::Peer(NodeId(3));
 
 #[derive(Debug, Default)]
-struct Keeper {
+pub(super) struct Keeper {
     peers: Vec<NodeId>,
     needed: u16,
     full: bool,
     time: AtomicU64,
 }
 
+impl Keeper {
+    /// So many other nodes must confirm.
+    pub(super) fn needing(self, needed: u16) -> Self {
+        Self { needed, ..self }
+    }
+}
+
 impl Retaining for Keeper {
     fn replicas(&self) -> Arc<Replicas> {
         Arc::new(Replicas { peers: self.peers.clone(), needed: self.needed })
+    }
+
+    fn time(&self) -> Time {
+        Time(self.time.fetch_add(1, Ordering::AcqRel))
     }
 
     fn admit(&self, _: BrokerId, _: &str, bytes: Option<usize>) -> Result<(Time, UnixMillis), Full> {
@@ -32,14 +43,14 @@ impl Retaining for Keeper {
     }
 }
 
-fn world(keeper: Keeper) -> World {
+pub(super) fn world(keeper: Keeper) -> World {
     let mut w = World::new();
     w.core.retain(Arc::new(keeper));
     w.step(Input::RetainedComplete);
     w
 }
 
-fn three() -> Keeper {
+pub(super) fn three() -> Keeper {
     Keeper { peers: vec![NodeId(2), NodeId(3)], needed: 1, ..Keeper::default() }
 }
 

@@ -1,6 +1,7 @@
 //! Sessions that outlive their connections: parked, gone on with here, moved to another worker or node, ended.
 
 use rookery_cluster::handle::{Home, SessionGrant};
+use rookery_cluster::ids::WillName;
 
 use super::*;
 
@@ -283,9 +284,9 @@ fn without_a_lease_a_session_is_kept_and_not_given() {
     assert_eq!(w.core.parked(), 1);
     w.serving_until = w.now + LEASE;
     assert!(matches!(&w.step(ask(2))[..], [Effect::Answer { ticket: 2, reply: Fetched::State(_) }]));
-    let message: &[u8] = b"";
+    let will = FiringWill { name: WillName::default(), time: None, message: bytes::Bytes::new() };
     w.serving_until = w.now;
-    assert_eq!(w.step(Input::Will { token: 3, broker: B, message }), [Effect::WillRefused { token: 3 }]);
+    assert_eq!(w.step(Input::Will { token: 3, broker: B, will: &will }), [Effect::WillRefused { token: 3 }]);
 }
 
 /// A session at `ELSEWHERE` whose state is asked for by a connection here, which is then gone.
@@ -381,32 +382,6 @@ fn what_an_earlier_connection_is_owed_does_not_end_the_next_one() {
     goodbye.properties.session_expiry = Some(0);
     w.packet(conn, Version::V5, &Packet::Disconnect(goodbye));
     assert!(w.core.moved.is_empty());
-}
-
-#[test]
-fn p10_a_will_is_published_and_confirmed_once_all_have_accepted_it() {
-    let mut w = World::new();
-    let (conn, _) = w.connect(Version::V5, "s");
-    w.subscribe(conn, "t", QoS::AtLeastOnce);
-    w.peer_wants("t");
-    let mut bytes = BytesMut::new();
-    let will = Publish {
-        topic: "t".into(),
-        qos: QoS::AtLeastOnce,
-        packet_id: Some(id(1)),
-        payload: "gone".into(),
-        ..Publish::default()
-    };
-    encode(&Packet::Publish(Box::new(will)), Version::V5, &mut bytes).expect("encodes");
-    assert_eq!(w.step(Input::Will { token: 6, broker: B, message: &bytes }), []);
-    assert_eq!(payloads(&mut w, conn), [("gone".into(), false)]);
-    assert_eq!(w.flush().len(), 1);
-    assert_eq!(w.step(Input::Accepted { from: PEER, through: 1 }), [Effect::WillPublished { token: 6 }]);
-    assert_eq!(
-        w.step(Input::Will { token: 7, broker: BrokerId(77), message: &bytes }),
-        [Effect::WillPublished { token: 7 }]
-    );
-    assert_eq!(w.step(Input::Will { token: 8, broker: B, message: b"?" }), [Effect::WillPublished { token: 8 }]);
 }
 
 #[test]

@@ -20,6 +20,10 @@ impl Retaining for Keeper {
         Arc::default()
     }
 
+    fn time(&self) -> Time {
+        Time(1)
+    }
+
     fn admit(&self, broker: BrokerId, topic: &str, bytes: Option<usize>) -> Result<(Time, UnixMillis), Full> {
         bytes.map_or(Ok(()), |bytes| self.table.room(broker, topic, bytes, self.bounds))?;
         Ok((Time(1), UnixMillis(1)))
