@@ -127,9 +127,11 @@ record::record! {
         /// Whether a user name must be the client ID. Else: CONNACK 0x86.
         username_is_client_id: bool = false,
     }
-    2 bounds Bounds {
+    2 shared Shared {
         /// How a member of a shared subscription is chosen.
         shared_strategy: ShareStrategy = ShareStrategy::Local,
+    }
+    3 kept Kept {
         /// Sessions of the broker that outlive their connections, in the whole cluster; at most `limits::SESSIONS` of any.
         /// Counted by each shard for itself. More: CONNACK 0x97.
         sessions: u32 = 0,
@@ -314,22 +316,23 @@ mod tests {
         let bytes = postcard::to_allocvec(&(7_u8, &beta, 9_u8)).unwrap();
         assert_eq!(postcard::from_bytes(&bytes), Ok((7_u8, beta, 9_u8)));
         let mut other_version = postcard::to_allocvec(&BrokerLimits::beta()).unwrap();
-        other_version[1] = 3;
+        other_version[1] = 4;
         assert!(postcard::from_bytes::<BrokerLimits>(&other_version).is_err());
         assert!(postcard::from_bytes::<BrokerLimits>(&other_version[..20]).is_err());
     }
 
     #[test]
     fn a_record_is_written_in_the_oldest_version_that_can_say_it() {
-        let beta = BrokerLimits {
-            shared_strategy: ShareStrategy::HashTopic,
-            sessions: 300,
-            session_filter_bytes: 2,
-            ..BrokerLimits::beta()
-        };
+        let old = BrokerLimits { sessions: 0, session_filter_bytes: 0, ..BrokerLimits::beta() };
+        let old = BrokerLimits { shared_strategy: ShareStrategy::HashTopic, ..old };
+        let beta = BrokerLimits { sessions: 300, session_filter_bytes: 2, ..old.clone() };
+        assert_eq!(
+            hex(&old),
+            "000280f4031720e8fb030880028002400a901c80f5240a00904e80808008e807e80700a08d06808080800100000000000000000103"
+        );
         assert_eq!(
             hex(&beta),
-            "000280f4031720e8fb030880028002400a901c80f5240a00904e80808008e807e80700a08d06808080800100000000000000000103ac0202"
+            "000380f4031720e8fb030880028002400a901c80f5240a00904e80808008e807e80700a08d06808080800100000000000000000103ac0202"
         );
         let bytes = postcard::to_allocvec(&(7_u8, &beta, 9_u8)).unwrap();
         assert_eq!(postcard::from_bytes(&bytes), Ok((7_u8, beta, 9_u8)));
