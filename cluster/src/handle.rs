@@ -295,6 +295,9 @@ pub enum ClaimEvent {
     Refused { broker: BrokerId, client: ClientId, nonce: Nonce, why: ClaimRefusal },
     /// The end of `Sessions::persist`: whether the shard has the changes.
     Persisted { nonce: Nonce, token: u64, stored: bool },
+    /// The end of `Sessions::persist`, too: the broker's sessions have all the bytes of filters that they may, and the shard
+    /// has none of the changes: 0x97 in SUBACK.
+    NoRoom { nonce: Nonce, token: u64 },
     /// The end of `Sessions::recall`: the session's subscriptions, or nothing if the shard did not answer.
     Recalled { nonce: Nonce, subscriptions: Option<Vec<Subscription>> },
     /// The session ended, or goes on elsewhere: what this worker keeps of it is void.
@@ -310,4 +313,6 @@ pub enum ClaimRefusal {
     Unavailable,
     /// Takeovers of this client ID come too fast: CONNACK 0x9F (R5).
     TooFast,
+    /// The broker has all the sessions that it may: CONNACK 0x97.
+    Full,
 }

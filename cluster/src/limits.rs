@@ -123,6 +123,11 @@ pub const WORKER_MAILBOX: usize = 8192;
 pub const REQUEST_MEMORY: usize = 65_536;
 /// Credentials issued by one call (seed, "Generate credentials").
 pub const MAX_CREDENTIALS_PER_CALL: usize = 100;
+/// Sessions of one broker that outlive their connections, whatever its own limit: the shards keep them in memory. More
+/// are refused (CONNACK 0x97).
+pub const SESSIONS: u32 = 1_000_000;
+/// Bytes of the filters that these are subscribed to, whatever the broker's own limit; more are refused (SUBACK 0x97).
+pub const SESSION_FILTER_BYTES: u64 = 1 << 30;
 /// Revoked credentials of one broker (seed, "Limits").
 pub const MAX_REVOCATIONS: usize = 10_000;
 

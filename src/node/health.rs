@@ -83,6 +83,12 @@ impl NodeHealth {
             count(&lease.stuck_workers),
         );
         page.counter("rookery_claims_total", "Claims on client IDs by this node's connections.", count(&claims.claims));
+        let full = [("session", &claims.sessions_refused), ("filters", &claims.filters_refused)];
+        page.counters(
+            "rookery_sessions_refused_total",
+            "Sessions, and subscriptions of sessions, refused because their broker has all that it may.",
+            full.map(|(what, n)| ([("what", what.to_owned())], count(n))),
+        );
         page.counter("rookery_claims_timed_out_total", "Claims without an answer in time.", count(&claims.timed_out));
         page.counter(
             "rookery_revocations_stuck_total",

@@ -363,7 +363,10 @@ fn without_number(command: Bytes) -> Bytes {
         Proposal::Release { key, nonce, epoch, .. } => Command::Release { key, by: by(nonce), epoch },
         Proposal::Abandon { key, nonce } => Command::Abandon { key, by: by(nonce) },
         // Of sessions and wills, of which there are none here: there never was an unnumbered one.
-        Proposal::Subscribe { .. } | Proposal::Recall { .. } | Proposal::WillPublished { .. } => return command,
+        Proposal::Subscribe { .. }
+        | Proposal::Recall { .. }
+        | Proposal::WillPublished { .. }
+        | Proposal::WillTimed { .. } => return command,
     };
     bare.encode()
 }

@@ -117,7 +117,7 @@ pub const ROOMS: &[Room] = &[
     // cluster: the state machines and tables
     pure(TOPICS, &[], &[IDS, LIMITS]),
     pure("cluster/src/membership", &["foca", "postcard", "rand"], &[IDS, LIMITS]),
-    pure(METADATA, &["imbl", "postcard"], &[CLOCK, CONSENSUS, IDS, LIMITS]),
+    pure(METADATA, &["imbl", "postcard"], &[CLOCK, CONSENSUS, IDS, LIMITS, TOPICS]),
     driver("cluster/src/metadata/handle", &["tokio"], &[CLOCK, CONSENSUS, IDS, LIMITS, METADATA, RNG]),
     pure(SESSIONS, &["imbl", "postcard"], &[CONSENSUS, HANDLE, IDS, LIMITS, RETAINED]),
     pure("cluster/src/interest", &["imbl"], &[CLOCK, HANDLE, IDS, LIMITS]),
@@ -258,6 +258,7 @@ pub const ROOMS: &[Room] = &[
             NET,
             PKI,
             "cluster/src/placement",
+            RETAINED,
             RETAINED_STORE,
             RNG,
             SESSIONS,

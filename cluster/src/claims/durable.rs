@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tracing::debug;
@@ -14,7 +15,7 @@ use crate::handle::{ClaimEvent, ClusterEvent, FiringWill, Subscription};
 use crate::ids::{BrokerId, ClientId, Epoch, GroupId, Nonce, WillName, WorkerId};
 use crate::limits::{CLAIM_TIMEOUT, MAX_WILL_BYTES};
 use crate::retained::Time;
-use crate::sessions::{ClaimKey, Claimant, Outcome, Proposal, ShardView};
+use crate::sessions::{ClaimKey, Claimant, Outcome, Proposal, Refusal, ShardView};
 
 /// Bytes of changed filters in one proposal. A filter above it is refused.
 const CHANGES_BYTES: usize = MAX_WILL_BYTES;
@@ -58,7 +59,14 @@ impl Sessions {
             let mut stored = true;
             for changes in portions(changes) {
                 let what = Proposal::Subscribe { key: key.clone(), nonce, epoch, changes };
-                stored &= matches!(sessions.tell(&key, by, what).await, Ok(Outcome::Done | Outcome::Spent));
+                match sessions.tell(&key, by, what).await {
+                    Ok(Outcome::Done | Outcome::Spent) => {}
+                    Ok(Outcome::Refused(Refusal::Full)) => {
+                        sessions.0.stats.filters_refused.fetch_add(1, Ordering::Relaxed);
+                        return sessions.post(worker, ClaimEvent::NoRoom { nonce, token });
+                    }
+                    _ => stored = false,
+                }
             }
             sessions.post(worker, ClaimEvent::Persisted { nonce, token, stored });
         });

@@ -10,6 +10,7 @@
 mod board;
 mod courier;
 mod durable;
+mod forget;
 mod node;
 mod registry;
 mod shepherd;
@@ -62,6 +63,10 @@ pub struct ClaimStats {
     pub claims: AtomicU64,
     /// Claims refused because too many connections wait.
     pub refused_full: AtomicU64,
+    /// Claims refused because their broker has all the sessions that it may.
+    pub sessions_refused: AtomicU64,
+    /// SUBSCRIBEs refused because its sessions have all the bytes of filters that they may.
+    pub filters_refused: AtomicU64,
     /// Claims that got no answer in `limits::CLAIM_TIMEOUT`.
     pub timed_out: AtomicU64,
     /// Releases given up for want of room, or because a shard's replica here has stopped.
@@ -111,7 +116,7 @@ impl Sessions {
         let inner = Inner {
             node,
             clock,
-            streams: Streams::new(consensus.clone(), Handle::current()),
+            streams: Streams::new(consensus.clone(), meta.clone(), Handle::current()),
             wills: Mutex::default(),
             consensus,
             meta,

@@ -13,7 +13,7 @@ use crate::consensus::ProposeError;
 use crate::handle::{ClaimRefusal, SessionGrant};
 use crate::ids::{Epoch, NodeLife};
 use crate::limits::CLAIM_TIMEOUT;
-use crate::sessions::{ClaimKey, Claimant, Outcome, Proposal, Will};
+use crate::sessions::{ClaimKey, Claimant, Outcome, Proposal, Refusal, Will};
 
 /// A claim to be pursued.
 pub(super) struct Wish {
@@ -61,7 +61,12 @@ async fn ask(sessions: &Sessions, wish: &Wish, wake: &Notify, known: &mut bool) 
         match answer {
             Ok(Outcome::Granted { epoch, .. }) => return granted(sessions, wish, epoch, None),
             Ok(Outcome::GrantedSession { epoch, session }) => return granted(sessions, wish, epoch, Some(session)),
-            Ok(Outcome::Refused(why)) => return refuse(sessions, by, refusal(why)),
+            Ok(Outcome::Refused(why)) => {
+                if why == Refusal::Full {
+                    sessions.0.stats.sessions_refused.fetch_add(1, Ordering::Relaxed);
+                }
+                return refuse(sessions, by, refusal(why));
+            }
             Ok(Outcome::Waiting { .. } | Outcome::Done | Outcome::Subscriptions { .. }) => {
                 *known = true;
                 pause(wake, ASK_AGAIN).await;

@@ -292,6 +292,7 @@ pub(super) fn refusal(why: Refusal) -> ClaimRefusal {
         Refusal::Superseded => ClaimRefusal::Superseded,
         Refusal::TooFast => ClaimRefusal::TooFast,
         Refusal::Expired => ClaimRefusal::Unavailable,
+        Refusal::Full => ClaimRefusal::Full,
     }
 }
 

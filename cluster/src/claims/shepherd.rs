@@ -8,6 +8,7 @@ use tracing::{debug, error};
 
 use super::Sessions;
 use super::board::News;
+use super::forget::LOOK_EVERY;
 use crate::clock::Moment;
 use crate::control::{Notice, NoticeKind, Notices};
 use crate::ids::{Epoch, GroupId, NodeId, NodeLife, Nonce};
@@ -30,6 +31,9 @@ struct Shepherd {
     ending: tokio::task::JoinSet<(GroupId, NodeLife)>,
     in_flight: BTreeSet<(GroupId, NodeLife)>,
     ticked: Moment,
+    /// At most one task that removes what deleted brokers left, and when it was last looked for that.
+    forgetting: tokio::task::JoinSet<()>,
+    looked: Moment,
     /// When each group was given time last.
     ticked_group: BTreeMap<GroupId, Moment>,
 }
@@ -49,8 +53,9 @@ struct Sent {
 
 /// Runs for ever.
 pub(super) async fn run(sessions: Sessions) {
-    let (sent, ending, in_flight, ticked, ticked_group) = Default::default();
-    let mut shepherd = Shepherd { sessions, sent, ending, in_flight, ticked, ticked_group };
+    let (sent, ending, in_flight, forgetting, ticked_group) = Default::default();
+    let (ticked, looked) = Default::default();
+    let mut shepherd = Shepherd { sessions, sent, ending, in_flight, forgetting, ticked, looked, ticked_group };
     let mut resend = tokio::time::interval(CLAIM_RESEND);
     resend.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut seen = shepherd.sessions.0.meta.applied();
@@ -131,6 +136,7 @@ impl Shepherd {
                 self.tick(*group, now);
             }
         }
+        self.forget(now, &led);
         self.report_stuck(now, &led);
         self.send(notices);
     }
@@ -181,6 +187,18 @@ impl Shepherd {
                     (group, life)
                 });
             }
+        }
+    }
+
+    fn forget(&mut self, now: Moment, led: &BTreeMap<GroupId, ShardView>) {
+        while self.forgetting.try_join_next().is_some() {}
+        if now.since(self.looked) < LOOK_EVERY || !self.forgetting.is_empty() {
+            return;
+        }
+        self.looked = now;
+        let strangers = self.sessions.strangers(led);
+        if !strangers.is_empty() {
+            self.forgetting.spawn(self.sessions.clone().forget_deleted(strangers));
         }
     }
 

@@ -16,9 +16,10 @@ use tracing::error;
 
 use super::{MAX_RELEASING, MAX_WAITING};
 use crate::consensus::{Applied, BoxFuture, ProposeError, SharedConsensus};
+use crate::control::SharedMeta;
 use crate::ids::{Epoch, GroupId, NodeLife, Sequence};
 use crate::limits::{MAX_COMMAND_BYTES, PROPOSAL_QUEUE};
-use crate::sessions::{Outbox, Outcome, Proposal, Round, Sending, Ticket};
+use crate::sessions::{Bounded, Command, Outbox, Outcome, Proposal, Round, Sending, Ticket};
 
 /// Proposals to one shard that are under way at one time; the others wait their turn.
 const WINDOW: usize = 1024;
@@ -39,6 +40,7 @@ type Answer = Result<Outcome, ProposeError>;
 /// All streams of this node.
 pub(super) struct Streams {
     consensus: SharedConsensus,
+    meta: SharedMeta,
     runtime: Handle,
     lanes: Mutex<BTreeMap<GroupId, Arc<Lane>>>,
     tasks: Mutex<JoinSet<()>>,
@@ -48,6 +50,7 @@ pub(super) struct Streams {
 struct Lane {
     group: GroupId,
     consensus: SharedConsensus,
+    meta: SharedMeta,
     outbox: Mutex<Outbox<oneshot::Sender<Answer>>>,
     bell: Notify,
     /// The last epoch that the shard told this node of.
@@ -65,8 +68,8 @@ pub(super) struct Pending<'a> {
 
 impl Streams {
     /// Streams whose tasks run on `runtime`.
-    pub(super) fn new(consensus: SharedConsensus, runtime: Handle) -> Self {
-        Self { consensus, runtime, lanes: Mutex::default(), tasks: Mutex::default() }
+    pub(super) fn new(consensus: SharedConsensus, meta: SharedMeta, runtime: Handle) -> Self {
+        Self { consensus, meta, runtime, lanes: Mutex::default(), tasks: Mutex::default() }
     }
 
     /// Puts a proposal of `life`, this node's latest or an earlier one, into the stream to `group`.
@@ -110,6 +113,7 @@ impl Streams {
             let lane = Arc::new(Lane {
                 group,
                 consensus: self.consensus.clone(),
+                meta: self.meta.clone(),
                 outbox: Mutex::new(Outbox::new(life, WINDOW, MAX_QUEUED)),
                 bell: Notify::new(),
                 heard: AtomicU64::new(0),
@@ -189,6 +193,7 @@ impl Lane {
                 flying.clear();
                 *round = sending.round;
             }
+            let sending = Sending { command: self.bounded(sending.command), ..sending };
             let mut attempt = attempt(self.consensus.clone(), self.group, sending).boxed();
             // Consensus keeps the order in which it is first asked.
             match (&mut attempt).now_or_never() {
@@ -199,6 +204,21 @@ impl Lane {
                 }
                 None => flying.push(attempt),
             }
+        }
+    }
+
+    /// What begins a session or lets it grow says how much the shard may hold of its broker.
+    fn bounded(&self, command: Command) -> Command {
+        let Command::Numbered(numbered) = command else { return command };
+        let within = match &numbered.what {
+            Proposal::Claim { key, session_expiry: 1.., .. } | Proposal::Subscribe { key, .. } => {
+                self.meta.within(key.broker)
+            }
+            _ => None,
+        };
+        match within {
+            Some(within) => Command::Bounded(Bounded { numbered, within }),
+            None => Command::Numbered(numbered),
         }
     }
 

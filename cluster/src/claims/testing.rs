@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use crate::handle::{ClaimEvent, ClaimRequest, ClusterEvent, Home, Leave, WorkerP
 use crate::ids::{BrokerId, Epoch, GroupId, Incarnation, LogIndex, NodeId, NodeLife, Nonce, WorkerId};
 use crate::leases::Verdict;
 use crate::leases::driver::Lease;
+use crate::sessions::Within;
 
 /// What a hop costs.
 const HOP: Duration = Duration::from_millis(1);
@@ -61,6 +63,10 @@ pub struct World {
     pub deaf: Mutex<BTreeSet<NodeId>>,
     /// Nodes that are removed as soon as their lease is over.
     pub drained: Mutex<BTreeSet<NodeId>>,
+    /// Brokers that are there no more.
+    pub deleted: Mutex<BTreeSet<BrokerId>>,
+    /// Sessions that a broker may have in a shard; 0: any number.
+    pub most_sessions: AtomicU32,
     nodes: Mutex<BTreeMap<NodeId, (Lease, Sessions)>>,
 }
 
@@ -76,6 +82,8 @@ impl World {
             cut: Mutex::default(),
             deaf: Mutex::default(),
             drained: Mutex::default(),
+            deleted: Mutex::default(),
+            most_sessions: AtomicU32::new(0),
             nodes: Mutex::default(),
         })
     }
@@ -190,6 +198,18 @@ struct Table(Arc<World>, NodeId);
 impl MetaPort for Table {
     fn group_of(&self, _: BrokerId, client: &str) -> GroupId {
         GroupId(1 + client.len() as u32 % SHARDS)
+    }
+    fn within(&self, broker: BrokerId) -> Option<Within> {
+        let known = !self.0.deleted.lock().contains(&broker);
+        known.then(|| Within::share(self.0.most_sessions.load(Ordering::Relaxed), 0, 1))
+    }
+    fn deleted(&self, brokers: Vec<BrokerId>) -> BoxFuture<'_, Result<Vec<BrokerId>, ProposeError>> {
+        async move {
+            tokio::time::sleep(HOP).await;
+            let deleted = self.0.deleted.lock();
+            Ok(brokers.into_iter().filter(|broker| deleted.contains(broker)).collect())
+        }
+        .boxed()
     }
     fn live(&self) -> Vec<NodeLife> {
         let meta = self.0.meta.borrow();
@@ -347,13 +367,17 @@ impl Node {
     }
 
     pub fn claim(&self, client: &str, nonce: u64) {
+        self.claim_session(client, nonce, 0);
+    }
+
+    pub fn claim_session(&self, client: &str, nonce: u64, session_expiry: u32) {
         self.sessions.claim(ClaimRequest {
             broker: BROKER,
             client: client.into(),
             nonce: Nonce(nonce),
             worker: WorkerId(0),
             clean_start: true,
-            session_expiry: 0,
+            session_expiry,
             will: None,
         });
     }

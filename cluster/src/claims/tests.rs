@@ -1,8 +1,9 @@
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::testing::{AtOnce, BROKER, Node, SHARDS, World};
 use crate::control::await_everywhere;
-use crate::handle::{ClaimEvent, ClaimRefusal, Leave};
+use crate::handle::{ClaimEvent, ClaimRefusal, Keep, Leave};
 use crate::ids::{Epoch, GroupId, NodeId, Nonce, WorkerId};
 use crate::limits::{CLAIM_RESEND, LEASE};
 
@@ -239,6 +240,49 @@ async fn a_lease_outlives_a_change_of_leader_but_not_a_long_absence() {
     world.set_leader(GroupId::METADATA, Some(NodeId(1)));
     two.lease.status().wait_for(|s| s.held).await.unwrap();
     assert_eq!(two.lease.life(), life, "nobody ended it, so it goes on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_has_so_many_sessions_and_filters() {
+    let world = World::new();
+    let mut one = Node::start(&world, 1).await;
+    world.most_sessions.store(1, Ordering::Relaxed);
+    one.claim_session("c", 1, 100);
+    let epoch = one.granted().await;
+    one.claim_session("d", 2, 100);
+    one.claim_session("e", 3, 100);
+    one.claim_session("f", 4, 0);
+    for nonce in [2, 3] {
+        let client = if nonce == 2 { "d" } else { "e" };
+        assert_eq!(one.next().await, refused(client, nonce, ClaimRefusal::Full));
+    }
+    one.granted().await;
+    assert_eq!(one.sessions.stats().sessions_refused.load(Ordering::Relaxed), 2);
+    // One session may have all bytes that a broker may, 1 GiB: more than anybody proposes here.
+    one.sessions.persist(BROKER, "c".into(), epoch, Nonce(1), 7, vec![("t".into(), Some(1))]);
+    assert_eq!(one.next().await, ClaimEvent::Persisted { nonce: Nonce(1), token: 7, stored: true });
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_deleted_broker_left_is_forgotten() {
+    let world = World::new();
+    let (mut one, two) = (Node::start(&world, 1).await, Node::start(&world, 2).await);
+    for (client, nonce) in [("c", 1), ("dd", 2)] {
+        one.claim_session(client, nonce, 100);
+        let epoch = one.granted().await;
+        let leave = Leave { keep: Some(Keep { expiry: Some(u32::MAX), home: None }), fire_will: false };
+        one.sessions.release(BROKER, client.into(), epoch, Nonce(nonce), leave);
+    }
+    let kept = |node: &Node| node.sessions.0.board.views().iter().filter(|(_, view)| !view.tallies.is_empty()).count();
+    while kept(&two) < 2 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    tokio::time::sleep(4 * LEASE).await;
+    assert_eq!(kept(&two), 2, "the broker is there");
+    world.deleted.lock().insert(BROKER);
+    while kept(&two) > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -141,6 +141,7 @@ fn notice_to_wire(notice: &Notice) -> wire::Notice {
         NoticeKind::Refused(Refusal::Superseded) => (Kind::Superseded, Epoch(0)),
         NoticeKind::Refused(Refusal::TooFast) => (Kind::TooFast, Epoch(0)),
         NoticeKind::Refused(Refusal::Expired) => (Kind::Expired, Epoch(0)),
+        NoticeKind::Refused(Refusal::Full) => (Kind::Full, Epoch(0)),
         NoticeKind::Discard { .. } => (Kind::Discard, Epoch(0)),
     };
     let session = match notice.kind {
@@ -187,6 +188,7 @@ pub(super) fn notice_from_wire(notice: wire::Notice) -> Result<Notice, Status> {
         Kind::Superseded => NoticeKind::Refused(Refusal::Superseded),
         Kind::TooFast => NoticeKind::Refused(Refusal::TooFast),
         Kind::Expired => NoticeKind::Refused(Refusal::Expired),
+        Kind::Full => NoticeKind::Refused(Refusal::Full),
         Kind::Unspecified => return Err(Status::invalid_argument("a notice of an unknown kind")),
     };
     let broker: [u8; 16] =
@@ -222,6 +224,7 @@ mod tests {
             NoticeKind::Refused(Refusal::Superseded),
             NoticeKind::Refused(Refusal::TooFast),
             NoticeKind::Refused(Refusal::Expired),
+            NoticeKind::Refused(Refusal::Full),
         ];
         for kind in kinds {
             let key = ClaimKey { broker: BrokerId(u128::MAX - 1), client: "c".into() };

@@ -6,6 +6,7 @@ use super::MetaPort;
 use crate::consensus::{BoxFuture, ProposeError};
 use crate::ids::{BrokerId, GroupId, Incarnation, LogIndex, NodeId, NodeLife};
 use crate::metadata::{CommandBody, Metadata, NodeCard, Outcome};
+use crate::sessions::Within;
 
 /// [`MetaPort`] on the real metadata, for one node.
 pub struct NodeMetadata {
@@ -34,6 +35,20 @@ impl NodeMetadata {
 impl MetaPort for NodeMetadata {
     fn group_of(&self, broker: BrokerId, client: &str) -> GroupId {
         self.metadata.view().group_of_client(broker, client)
+    }
+
+    fn within(&self, broker: BrokerId) -> Option<Within> {
+        let view = self.metadata.view();
+        let limits = &view.broker(broker)?.settings.limits;
+        Some(Within::share(limits.sessions, limits.session_filter_bytes, view.shards()))
+    }
+
+    fn deleted(&self, brokers: Vec<BrokerId>) -> BoxFuture<'_, Result<Vec<BrokerId>, ProposeError>> {
+        async move {
+            let state = self.metadata.read().await?;
+            Ok(brokers.into_iter().filter(|broker| state.broker(*broker).is_none()).collect())
+        }
+        .boxed()
     }
 
     fn live(&self) -> Vec<NodeLife> {

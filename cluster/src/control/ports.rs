@@ -9,12 +9,16 @@ use crate::consensus::{BoxFuture, ProposeError};
 use crate::handle::{Home, SessionGrant, Subscription};
 use crate::ids::{BrokerId, Epoch, GroupId, LogIndex, NodeId, NodeLife, SessionId, WorkerId};
 use crate::leases::Verdict;
-use crate::sessions::{ClaimKey, Claimant, Refusal};
+use crate::sessions::{ClaimKey, Claimant, Refusal, Within};
 
 /// What leases, claims and placement need of the metadata. Reads are of this node's applied state.
 pub trait MetaPort: Send + Sync + 'static {
     /// The shard that a client belongs to (R6).
     fn group_of(&self, broker: BrokerId, client: &str) -> GroupId;
+    /// What that shard may hold of a broker; `None` if the broker is not known here.
+    fn within(&self, broker: BrokerId) -> Option<Within>;
+    /// Those of `brokers` that exist no more. Of a broker that was not made yet when this is called it may say so, too.
+    fn deleted(&self, brokers: Vec<BrokerId>) -> BoxFuture<'_, Result<Vec<BrokerId>, ProposeError>>;
     /// The live set: each life whose lease has not expired in group 0.
     fn live(&self) -> Vec<NodeLife>;
     /// Whether group 0 has committed that `life` ended: by expiry, or by a later life of its node.

@@ -131,6 +131,14 @@ record::record! {
         /// How a member of a shared subscription is chosen.
         shared_strategy: ShareStrategy = ShareStrategy::Local,
     }
+    3 kept Kept {
+        /// Sessions of the broker that outlive their connections, in the whole cluster; at most `limits::SESSIONS` of any.
+        /// Counted by each shard for itself. More: CONNACK 0x97.
+        sessions: u32 = 0,
+        /// Bytes of the filters that those are subscribed to, each with 32 more; at most `limits::SESSION_FILTER_BYTES` of
+        /// any. Counted as they are. More: 0x97 in SUBACK.
+        session_filter_bytes: u64 = 0,
+    }
 }
 
 impl BrokerLimits {
@@ -183,6 +191,8 @@ impl BrokerLimits {
             wills: true,
             username_is_client_id: false,
             shared_strategy: ShareStrategy::Local,
+            sessions: 100_000,
+            session_filter_bytes: 256 << 20,
         }
     }
 
@@ -288,6 +298,8 @@ mod tests {
             keep_alive_min_s: 10,
             packets_per_s: 10,
             subscribers_per_filter: 1000,
+            sessions: 0,
+            session_filter_bytes: 0,
             ..BrokerLimits::standard()
         };
         assert_eq!(old, expected);
@@ -296,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_record_with_added_limits_keeps_them_all() {
-        let beta = BrokerLimits::beta();
+        let beta = BrokerLimits { sessions: 0, session_filter_bytes: 0, ..BrokerLimits::beta() };
         assert_eq!(
             hex(&beta),
             "000180f4031720e8fb030880028002400a901c80f5240a00904e80808008e807e80700a08d068080808001000000000000000001"
@@ -304,17 +316,23 @@ mod tests {
         let bytes = postcard::to_allocvec(&(7_u8, &beta, 9_u8)).unwrap();
         assert_eq!(postcard::from_bytes(&bytes), Ok((7_u8, beta, 9_u8)));
         let mut other_version = postcard::to_allocvec(&BrokerLimits::beta()).unwrap();
-        other_version[1] = 3;
+        other_version[1] = 4;
         assert!(postcard::from_bytes::<BrokerLimits>(&other_version).is_err());
         assert!(postcard::from_bytes::<BrokerLimits>(&other_version[..20]).is_err());
     }
 
     #[test]
     fn a_record_is_written_in_the_oldest_version_that_can_say_it() {
-        let beta = BrokerLimits { shared_strategy: ShareStrategy::HashTopic, ..BrokerLimits::beta() };
+        let old = BrokerLimits { sessions: 0, session_filter_bytes: 0, ..BrokerLimits::beta() };
+        let old = BrokerLimits { shared_strategy: ShareStrategy::HashTopic, ..old };
+        let beta = BrokerLimits { sessions: 300, session_filter_bytes: 2, ..old.clone() };
+        assert_eq!(
+            hex(&old),
+            "000280f4031720e8fb030880028002400a901c80f5240a00904e80808008e807e80700a08d06808080800100000000000000000103"
+        );
         assert_eq!(
             hex(&beta),
-            "000280f4031720e8fb030880028002400a901c80f5240a00904e80808008e807e80700a08d06808080800100000000000000000103"
+            "000380f4031720e8fb030880028002400a901c80f5240a00904e80808008e807e80700a08d06808080800100000000000000000103ac0202"
         );
         let bytes = postcard::to_allocvec(&(7_u8, &beta, 9_u8)).unwrap();
         assert_eq!(postcard::from_bytes(&bytes), Ok((7_u8, beta, 9_u8)));

@@ -2,20 +2,23 @@
 
 use super::durable::Attached;
 use super::state::{Bucket, Held, Record, Revocation, Wish};
-use super::{ClaimKey, Claimant, Effect, Outcome, Refusal, ShardState, TAKEOVER_BURST, TAKEOVER_REFILL_MILLIS, Will};
+use super::{
+    ClaimKey, Claimant, Effect, Outcome, Refusal, ShardState, TAKEOVER_BURST, TAKEOVER_REFILL_MILLIS, Will, Within,
+};
 use crate::handle::SessionGrant;
 use crate::ids::{Epoch, Incarnation, NodeLife};
 
 impl ShardState {
     /// `heard`: the last epoch that the proposer had heard of. It takes the client from nobody who got it later,
     /// so a claim that was long on its way, from a connection that may be gone, disturbs no newer one. `None` for
-    /// claims without a number, which were not asked.
+    /// claims without a number, which were not asked. `within`: what the shard may hold of the broker.
     pub(super) fn claim(
         &mut self,
         key: ClaimKey,
         wish: Wish,
         will: Option<Will>,
         heard: Option<Epoch>,
+        within: Option<Within>,
         out: &mut Vec<Effect>,
     ) -> Outcome {
         let by = wish.by;
@@ -25,6 +28,9 @@ impl ShardState {
         self.end_earlier_lives(by.life, out);
         if let Some(standing) = self.standing(&key, by) {
             return standing;
+        }
+        if !self.has_room_for(&key, &wish, within) {
+            return Outcome::Refused(Refusal::Full);
         }
         let Some(record) = self.records.get(&key) else {
             self.bring_will(&key, &wish, will);
@@ -98,7 +104,10 @@ impl ShardState {
                 out.push(Effect::Refuse { key: key.clone(), to: old.by, why: Refusal::Superseded });
                 self.discount(old.by.life);
             }
-            None => out.push(Effect::Revoke { key: key.clone(), holder, epoch }),
+            None => {
+                self.recount(key.broker, |tally| tally.waiting += 1);
+                out.push(Effect::Revoke { key: key.clone(), holder, epoch });
+            }
         }
         self.count(wish.by.life);
         self.pending.insert(key, Revocation { holder, epoch, next: wish.by });

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::Numbered;
+use super::{Bounded, Numbered};
 use crate::consensus::UnknownCommand;
 use crate::handle::{Home, SessionGrant, Subscription};
 use crate::ids::{BrokerId, ClientId, Epoch, NodeLife, Nonce, Sequence, SessionId};
@@ -81,6 +81,13 @@ pub enum Command {
     },
     /// The next of what a life of a node proposes to this shard (R13).
     Numbered(Numbered),
+    /// The same, with what the shard may hold of the broker that it is about.
+    Bounded(Bounded),
+    /// Group 0 has committed that this broker is deleted: the next part of what it left is removed.
+    Forget {
+        /// The broker. Its id is never used again.
+        broker: BrokerId,
+    },
 }
 
 /// What a command did.
@@ -139,6 +146,8 @@ pub enum Refusal {
     TooFast,
     /// The claimant's life has ended.
     Expired,
+    /// The broker has as many sessions here, or as many bytes of filters, as it may.
+    Full,
 }
 
 /// What the leader's driver should do at once. Losing one costs time, never safety: revocations are in

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::bounds::filter_bytes;
 use super::state::Wish;
 use super::wills::{DueWill, Will};
-use super::{ClaimKey, Claimant, Effect, Outcome, RECALL_BYTES, Refusal, ShardState};
+use super::{ClaimKey, Claimant, Effect, Outcome, RECALL_BYTES, Refusal, ShardState, Within};
 use crate::handle::{Home, Keep, Leave, SessionGrant, Subscription};
 use crate::ids::{Epoch, SessionId};
 
@@ -25,6 +26,13 @@ pub(super) struct Session {
     pub(super) kept_for: Option<u32>,
     /// Until when it is kept, in shard time; `None` while it is served, or for ever.
     pub(super) ends: Option<u64>,
+}
+
+impl Session {
+    /// What its filters count.
+    pub(super) fn filter_bytes(&self) -> u64 {
+        self.subscriptions.keys().map(|filter| filter_bytes(filter)).sum()
+    }
 }
 
 /// What depends on one claimant that serves or waits.
@@ -66,6 +74,7 @@ impl ShardState {
                 ends: None,
             };
             self.sessions.insert(key.clone(), session);
+            self.recount(key.broker, |tally| tally.sessions += 1);
         }
         // A will of an earlier session may still wait: that session is over.
         self.fire_due(key);
@@ -110,7 +119,7 @@ impl ShardState {
         let Some(Attached { expiry, session, will, forestalled, .. }) = self.attached.remove(&by) else { return };
         let leave = leave.unwrap_or_else(|| self.lost(key, expiry));
         if let (Some(Keep { expiry: None, .. }), false, Some(earlier)) = (leave.keep, leave.fire_will, forestalled) {
-            self.due_wills.insert(key.clone(), earlier);
+            self.put_due(key, earlier);
         }
         let mine = session.is_some_and(|(id, _)| self.sessions.get(key).is_some_and(|s| s.id == id));
         let goes_on = mine && self.keep(key, leave.keep);
@@ -147,6 +156,10 @@ impl ShardState {
     pub(super) fn end_session(&mut self, key: &ClaimKey, out: &mut Vec<Effect>) {
         let Some(session) = self.sessions.remove(key) else { return };
         self.unschedule(key, session.ends);
+        let bytes = session.filter_bytes();
+        self.recount(key.broker, |tally| {
+            (tally.sessions, tally.filter_bytes) = (tally.sessions - 1, tally.filter_bytes - bytes);
+        });
         if let Some(home) = session.home {
             out.push(Effect::Discard { key: key.clone(), session: session.id, home });
         }
@@ -192,17 +205,30 @@ impl ShardState {
         by: Claimant,
         epoch: Epoch,
         changes: Vec<(Arc<str>, Option<u64>)>,
+        within: Option<Within>,
     ) -> Outcome {
         let serves = self.records.get(key).is_some_and(|r| r.held.wish.by == by && r.held.epoch == epoch);
-        let Some(session) = self.sessions.get_mut(key).filter(|_| serves) else {
+        let Some(session) = self.sessions.get(key).filter(|_| serves) else {
             return Outcome::Refused(Refusal::Superseded);
         };
-        for (filter, options) in changes {
-            match options {
-                Some(options) => session.subscriptions.insert(filter, options),
-                None => session.subscriptions.remove(&filter),
-            };
+        if !self.has_room_to_subscribe(key, session, &changes, within) {
+            return Outcome::Refused(Refusal::Full);
         }
+        let Some(session) = self.sessions.get_mut(key) else { return Outcome::Refused(Refusal::Superseded) };
+        let (mut more, mut less) = (0, 0);
+        for (filter, options) in changes {
+            let bytes = filter_bytes(&filter);
+            let had = match options {
+                Some(options) => session.subscriptions.insert(filter, options).is_some(),
+                None => session.subscriptions.remove(&filter).is_some(),
+            };
+            match (had, options) {
+                (false, Some(_)) => more += bytes,
+                (true, None) => less += bytes,
+                _ => {}
+            }
+        }
+        self.recount(key.broker, |tally| tally.filter_bytes = tally.filter_bytes + more - less);
         Outcome::Done
     }
 

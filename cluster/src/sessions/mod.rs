@@ -5,13 +5,15 @@
 //! proposed it and [`Effect`]s for the shard leader's driver. Everything that the driver must go on sending
 //! until it is done (R4) is also in [`ShardView`], so that a new leader starts from the state alone.
 //!
-//! A file a verb: `claim`, `release`, `expire`, `tick`; and `numbered`, through which all that a node proposes for
+//! A file a verb: `claim`, `release`, `expire`, `tick`, `forget`; and `numbered`, through which all that a node proposes for
 //! its connections comes in, once and in order (R13). [`Outbox`] is the proposer's end of that stream.
 
+mod bounds;
 mod claim;
 mod command;
 mod durable;
 mod expire;
+mod forget;
 mod machine;
 mod numbered;
 mod outbox;
@@ -21,6 +23,8 @@ mod state;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_bounds;
+#[cfg(test)]
 mod tests_durable;
 #[cfg(test)]
 mod tests_numbered;
@@ -29,6 +33,7 @@ mod tests_random;
 mod tick;
 mod wills;
 
+pub use bounds::{Bounded, Tally, Within};
 pub use command::{ClaimKey, Claimant, Command, Effect, Outcome, Refusal};
 pub use machine::{Machine, Observer};
 pub use numbered::{Numbered, Proposal};
@@ -45,5 +50,7 @@ pub const TAKEOVER_REFILL_MILLIS: u64 = 100;
 pub const GONE_MEMORY: usize = 8;
 /// Bytes of filters in one answer to [`Proposal::Recall`], but for the last one.
 pub const RECALL_BYTES: usize = 256 << 10;
+/// Sessions, and as many wills, that one command removes of a deleted broker.
+pub const FORGET_STEP: usize = 256;
 /// Records looked at per command while claims of ended lives are being removed.
 pub const SWEEP_STEP: usize = 64;

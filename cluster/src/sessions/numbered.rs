@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::state::Wish;
-use super::{ClaimKey, Claimant, Effect, Outcome, Refusal, ShardState, Will};
+use super::{ClaimKey, Claimant, Effect, Outcome, Refusal, ShardState, Will, Within};
 use crate::handle::Leave;
 use crate::ids::{Epoch, NodeLife, Nonce, Sequence};
 use crate::retained::Time;
@@ -103,7 +103,8 @@ pub enum Proposal {
 }
 
 impl ShardState {
-    pub(super) fn numbered(&mut self, numbered: Numbered, out: &mut Vec<Effect>) -> Outcome {
+    /// `within`: what the shard may hold of the broker, if the proposer says it.
+    pub(super) fn numbered(&mut self, numbered: Numbered, within: Option<Within>, out: &mut Vec<Effect>) -> Outcome {
         let Numbered { life, number, what } = numbered;
         if self.has_ended(life) {
             return Outcome::Refused(Refusal::Expired);
@@ -123,13 +124,15 @@ impl ShardState {
         match what {
             Proposal::Nothing => Outcome::Done,
             Proposal::Claim { key, nonce, clean_start, session_expiry, heard, will } => {
-                self.claim(key, Wish { by: by(nonce), clean_start, session_expiry }, will, Some(heard), out)
+                self.claim(key, Wish { by: by(nonce), clean_start, session_expiry }, will, Some(heard), within, out)
             }
             Proposal::Release { key, nonce, epoch, leave } => {
                 self.release(&key, by(nonce), Some(epoch), Some(leave), out)
             }
             Proposal::Abandon { key, nonce } => self.release(&key, by(nonce), None, None, out),
-            Proposal::Subscribe { key, nonce, epoch, changes } => self.subscribe(&key, by(nonce), epoch, changes),
+            Proposal::Subscribe { key, nonce, epoch, changes } => {
+                self.subscribe(&key, by(nonce), epoch, changes, within)
+            }
             Proposal::Recall { key, nonce, after } => self.recall(&key, by(nonce), after.as_ref()),
             Proposal::WillPublished { key, epoch } => {
                 self.will_published(key, epoch);

@@ -37,6 +37,7 @@ impl ShardState {
         self.discount(old.life);
         self.detach(key, old, record.held.epoch, leave, out);
         let Some(wish) = record.waiting.take() else { return };
+        self.recount(key.broker, |tally| tally.waiting -= 1);
         let epoch = self.next_epoch();
         record.lost(old);
         record.held = Held { wish, epoch };
@@ -53,6 +54,7 @@ impl ShardState {
         if let Some(record) = self.records.get_mut(key) {
             record.lost(wish.by);
         }
+        self.recount(key.broker, |tally| tally.waiting -= 1);
         self.attached.remove(&wish.by);
         self.discount(wish.by.life);
     }

@@ -140,8 +140,10 @@ impl ShardState {
         (state.attached, state.sessions, state.due_wills) = (stored.attached, stored.sessions, stored.due_wills);
         state.firing = stored.firing.into_iter().collect();
         state.will_times = stored.will_times.into_iter().collect();
+        state.due = state.due_wills.iter().map(|(key, will)| (will.at, key.clone())).collect();
         let ends = |(key, session): (&ClaimKey, &Session)| Some((session.ends?, key.clone()));
         state.ending = state.sessions.iter().filter_map(ends).collect();
+        state.count_all();
         Ok(state)
     }
 }

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::durable::{Attached, Session};
 use super::wills::DueWill;
-use super::{ClaimKey, Claimant, Command, Effect, GONE_MEMORY, Outcome, SWEEP_STEP};
-use crate::ids::{Epoch, Incarnation, NodeId, NodeLife, Sequence};
+use super::{ClaimKey, Claimant, Command, Effect, GONE_MEMORY, Outcome, SWEEP_STEP, Tally};
+use crate::ids::{BrokerId, Epoch, Incarnation, NodeId, NodeLife, Sequence};
 
 /// One shard. Call [`ShardState::apply`] for each committed command, in log order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,12 +34,16 @@ pub struct ShardState {
     pub(super) sessions: BTreeMap<ClaimKey, Session>,
     /// Wills that wait for their delay.
     pub(super) due_wills: BTreeMap<ClaimKey, DueWill>,
+    /// When they are due, in shard time. Derived from `due_wills`.
+    pub(super) due: BTreeSet<(u64, ClaimKey)>,
     /// Wills that are due, by the connection that left them: to be published until that is confirmed.
     pub(super) firing: OrdMap<(ClaimKey, Epoch), Bytes>,
     /// At which hybrid time those of them are written that are to be retained, once that is decided.
     pub(super) will_times: OrdMap<(ClaimKey, Epoch), u64>,
     /// When the sessions end that nobody serves, in shard time. Derived from `sessions`.
     pub(super) ending: BTreeSet<(u64, ClaimKey)>,
+    /// What there is of each broker. Derived from `sessions`, `records` and the wills.
+    pub(super) tallies: OrdMap<BrokerId, Tally>,
     /// Takeover allowances that are not full.
     pub(super) buckets: BTreeMap<ClaimKey, Bucket>,
     /// Where the removal of claims of ended lives goes on.
@@ -139,6 +143,8 @@ pub struct ShardView {
     pub firing: OrdMap<(ClaimKey, Epoch), Bytes>,
     /// The hybrid times at which those of them are written that are to be retained, once that is decided.
     pub will_times: OrdMap<(ClaimKey, Epoch), u64>,
+    /// What there is of each broker.
+    pub tallies: OrdMap<BrokerId, Tally>,
     /// Whether a takeover allowance waits for shard time, or the sweep for a command: the leader proposes ticks while it
     /// does.
     pub wants_ticks: bool,
@@ -159,13 +165,15 @@ impl ShardState {
     pub fn apply(&mut self, command: Command, out: &mut Vec<Effect>) -> Outcome {
         let outcome = match command {
             Command::Claim { key, by, clean_start, session_expiry } => {
-                self.claim(key, Wish { by, clean_start, session_expiry }, None, None, out)
+                self.claim(key, Wish { by, clean_start, session_expiry }, None, None, None, out)
             }
             Command::Release { key, by, epoch } => self.release(&key, by, Some(epoch), None, out),
             Command::Abandon { key, by } => self.release(&key, by, None, None, out),
             Command::Expire { life } => self.expire(life, out),
             Command::Tick { by, millis } => self.tick(by, millis, out),
-            Command::Numbered(numbered) => self.numbered(numbered, out),
+            Command::Numbered(numbered) => self.numbered(numbered, None, out),
+            Command::Bounded(bounded) => self.bounded(bounded, out),
+            Command::Forget { broker } => self.forget(broker, out),
         };
         self.sweep_step();
         outcome
@@ -180,6 +188,7 @@ impl ShardState {
             epoch: self.last_epoch,
             firing: self.firing.clone(),
             will_times: self.will_times.clone(),
+            tallies: self.tallies.clone(),
             next_due: self.next_due().map(|at| at.saturating_sub(self.time)),
             wants_ticks: !self.buckets.is_empty() || self.sweep.is_some(),
         }

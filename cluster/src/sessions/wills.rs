@@ -2,6 +2,8 @@
 //! once that is confirmed. A leader that dies between the publishing and the confirmation leaves a second try to its
 //! successor, which carries the same name and, if it is retained, the same time: who had the first has nothing of it.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +25,7 @@ pub struct Will {
 pub(super) struct DueWill {
     epoch: Epoch,
     /// In shard time.
-    at: u64,
+    pub(super) at: u64,
     message: Bytes,
 }
 
@@ -33,31 +35,29 @@ impl ShardState {
     pub(super) fn schedule_will(&mut self, key: &ClaimKey, epoch: Epoch, message: Bytes, delay: u64) {
         self.fire_due(key);
         if delay == 0 {
-            self.firing.insert((key.clone(), epoch), message);
-            return;
+            return self.fire(key, epoch, message);
         }
         let at = self.time.saturating_add(delay);
-        self.due_wills.insert(key.clone(), DueWill { epoch, at, message });
+        self.put_due(key, DueWill { epoch, at, message });
     }
 
     /// The client's session is gone on with before its will was due (MQTT-3.1.3-9).
     pub(super) fn cancel_will(&mut self, key: &ClaimKey) -> Option<DueWill> {
-        self.due_wills.remove(key)
+        self.take_due(key)
     }
 
     /// What waits of the client's is due now.
     pub(super) fn fire_due(&mut self, key: &ClaimKey) {
-        if let Some(DueWill { epoch, message, .. }) = self.due_wills.remove(key) {
-            self.firing.insert((key.clone(), epoch), message);
+        if let Some(DueWill { epoch, message, .. }) = self.take_due(key) {
+            self.fire(key, epoch, message);
         }
     }
 
     /// Publishes what is due by now.
     pub(super) fn fire_overdue(&mut self) {
-        let now = self.time;
-        let overdue: Vec<ClaimKey> =
-            self.due_wills.iter().filter(|(_, will)| will.at <= now).map(|(key, _)| key.clone()).collect();
-        overdue.iter().for_each(|key| self.fire_due(key));
+        while let Some((_, key)) = self.due.first().filter(|(at, _)| *at <= self.time).cloned() {
+            self.fire_due(&key);
+        }
     }
 
     /// A will that is to be retained is written at `time`, whoever publishes it: the first to say so decides.
@@ -70,15 +70,38 @@ impl ShardState {
 
     /// A will was published, and accepted by all who must.
     pub(super) fn will_published(&mut self, key: ClaimKey, epoch: Epoch) {
-        let name = (key, epoch);
-        self.firing.remove(&name);
+        let (broker, name) = (key.broker, (key, epoch));
         self.will_times.remove(&name);
+        if self.firing.remove(&name).is_some() {
+            self.recount(broker, |tally| tally.wills -= 1);
+        }
     }
 
     /// The next moment of shard time at which something is due.
     pub(super) fn next_due(&self) -> Option<u64> {
-        let will = self.due_wills.values().map(|will| will.at).min();
-        let session = self.ending.first().map(|(at, _)| *at);
-        will.into_iter().chain(session).min()
+        let first = |set: &BTreeSet<(u64, ClaimKey)>| set.first().map(|(at, _)| *at);
+        first(&self.due).into_iter().chain(first(&self.ending)).min()
+    }
+
+    /// Keeps a will until it is due, in place of what the client had.
+    pub(super) fn put_due(&mut self, key: &ClaimKey, will: DueWill) {
+        self.take_due(key);
+        self.due.insert((will.at, key.clone()));
+        self.due_wills.insert(key.clone(), will);
+        self.recount(key.broker, |tally| tally.wills += 1);
+    }
+
+    /// Takes the will that waits of the client's.
+    pub(super) fn take_due(&mut self, key: &ClaimKey) -> Option<DueWill> {
+        let will = self.due_wills.remove(key)?;
+        self.due.remove(&(will.at, key.clone()));
+        self.recount(key.broker, |tally| tally.wills -= 1);
+        Some(will)
+    }
+
+    fn fire(&mut self, key: &ClaimKey, epoch: Epoch, message: Bytes) {
+        if self.firing.insert((key.clone(), epoch), message).is_none() {
+            self.recount(key.broker, |tally| tally.wills += 1);
+        }
     }
 }

@@ -198,7 +198,13 @@ impl Core {
                     out.push(Effect::Release { broker, client, epoch, nonce, leave, after: None });
                 }
             },
-            ClaimEvent::Persisted { nonce, token, stored } => self.on_persisted(nonce, token, stored, out),
+            ClaimEvent::Persisted { nonce, token, stored } => {
+                let stored = if stored { Ok(()) } else { Err(ReasonCode::IMPLEMENTATION_SPECIFIC) };
+                self.on_persisted(nonce, token, stored, out);
+            }
+            ClaimEvent::NoRoom { nonce, token } => {
+                self.on_persisted(nonce, token, Err(ReasonCode::QUOTA_EXCEEDED), out);
+            }
             ClaimEvent::Recalled { nonce, subscriptions } => self.on_recalled(nonce, subscriptions, out),
             ClaimEvent::Discard { broker, client, session } => self.discard(broker, &client, Some(session), out),
             ClaimEvent::Refused { nonce, why, .. } => self.claim_refused(nonce, why, out),
@@ -284,6 +290,7 @@ impl Core {
             }
             ClaimRefusal::Unavailable => Ending::with(ReasonCode::SERVER_UNAVAILABLE, "no quorum for the claim"),
             ClaimRefusal::TooFast => Ending::with(ReasonCode::CONNECTION_RATE_EXCEEDED, "takeovers come too fast"),
+            ClaimRefusal::Full => Ending::with(ReasonCode::QUOTA_EXCEEDED, "the broker has all the sessions it may"),
         };
         conn.phase = Phase::Greeting;
         self.claims.remove(&nonce);

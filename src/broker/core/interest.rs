@@ -178,8 +178,14 @@ impl Core {
         true
     }
 
-    /// The shard has stored what [`Core::persist`] gave it, or has not.
-    pub(super) fn on_persisted(&mut self, nonce: Nonce, token: u64, stored: bool, out: &mut Vec<Effect>) {
+    /// The shard has stored what [`Core::persist`] gave it, or has not: what SUBACK says then.
+    pub(super) fn on_persisted(
+        &mut self,
+        nonce: Nonce,
+        token: u64,
+        stored: Result<(), ReasonCode>,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(&key) = self.claims.get(&nonce) else { return };
         let Some(conn) = get(&mut self.conns, key) else { return };
         let Phase::Active(active) = &mut conn.phase else { return };
@@ -190,24 +196,28 @@ impl Core {
         let Some(at) = active.subacks.iter().position(|pending| pending.packet_id == packet_id) else { return };
         let pending = &mut active.subacks[at];
         pending.waiting -= 1;
-        let refused = !stored && !pending.unsubscribe;
-        if !stored {
+        let refused = stored.is_err() && !pending.unsubscribe;
+        if let Err(why) = stored {
             let granted = pending.reasons.iter_mut().filter(|reason| !reason.is_error());
-            granted.for_each(|reason| *reason = ReasonCode::IMPLEMENTATION_SPECIFIC);
+            granted.for_each(|reason| *reason = why);
         }
         let due = (pending.waiting == 0).then(|| active.subacks.swap_remove(at));
         // What SUBACK refuses is not held.
         for filter in filters.iter().filter(|_| refused) {
             self.unsubscribe_one(key, filter, out);
         }
+        if refused {
+            // A part of them may have been stored, or by an earlier SUBSCRIBE.
+            self.unpersist(key, filters, out);
+        }
         if let Some(due) = due {
             self.suback_if_due(key, due);
         }
     }
 
-    /// Has the shard forget a subscription that was refused after it was told of it. Nobody waits for that: if it fails,
+    /// Has the shard forget subscriptions that were refused after it was told of them. Nobody waits for that: if it fails,
     /// the session has it again should its home be lost.
-    fn unpersist(&mut self, key: ConnKey, filter: &str, out: &mut Vec<Effect>) {
+    fn unpersist(&mut self, key: ConnKey, filters: Vec<Arc<str>>, out: &mut Vec<Effect>) {
         let Some(conn) = get(&mut self.conns, key) else { return };
         let Phase::Active(active) = &conn.phase else { return };
         if active.durable.is_none() {
@@ -217,7 +227,7 @@ impl Core {
         self.next_token += 1;
         let (broker, client) = (active.admitted.broker, active.admitted.client.clone());
         let (epoch, nonce) = (active.epoch, active.nonce);
-        let changes = vec![(filter.into(), None)];
+        let changes = filters.into_iter().map(|filter| (filter, None)).collect();
         out.push(Effect::Persist { broker, client, epoch, nonce, token, changes });
     }
 
@@ -282,7 +292,7 @@ impl Core {
         let due = (pending.waiting == 0).then(|| active.subacks.swap_remove(at));
         if !seen {
             self.unsubscribe_one(key, filter, out);
-            self.unpersist(key, filter, out);
+            self.unpersist(key, vec![filter.into()], out);
         }
         if let Some(due) = due {
             self.suback_if_due(key, due);

@@ -462,6 +462,7 @@ fn refused_claims_say_why() {
         (ClaimRefusal::Superseded, ReasonCode::SERVER_UNAVAILABLE),
         (ClaimRefusal::Unavailable, ReasonCode::SERVER_UNAVAILABLE),
         (ClaimRefusal::TooFast, ReasonCode::CONNECTION_RATE_EXCEEDED),
+        (ClaimRefusal::Full, ReasonCode::QUOTA_EXCEEDED),
     ];
     for (why, reason) in cases {
         let mut w = World::new();

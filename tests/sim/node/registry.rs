@@ -179,5 +179,6 @@ pub fn refusal(why: Refusal) -> ClaimRefusal {
         Refusal::Superseded => ClaimRefusal::Superseded,
         Refusal::TooFast => ClaimRefusal::TooFast,
         Refusal::Expired => ClaimRefusal::Unavailable,
+        Refusal::Full => ClaimRefusal::Full,
     }
 }

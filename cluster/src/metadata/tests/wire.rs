@@ -63,6 +63,8 @@ fn first_beta_limits() -> BrokerLimits {
         keep_alive_min_s: 10,
         packets_per_s: 10,
         subscribers_per_filter: 1000,
+        sessions: 0,
+        session_filter_bytes: 0,
         ..Default::default()
     }
 }

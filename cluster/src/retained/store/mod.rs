@@ -17,7 +17,7 @@ mod open;
 mod tests;
 mod writer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -39,6 +39,9 @@ use crate::rng::SharedRng;
 /// Called once everything taken so far is on disk.
 pub type Durable = Box<dyn FnOnce() + Send>;
 
+/// Deleted brokers that are remembered, so that nothing is taken of them that was on its way. More than are deleted while
+/// anything is.
+const REMOVED: usize = 4096;
 /// Pause after the disk refused, before all is written anew.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -110,6 +113,8 @@ struct Shared {
     table: RwLock<Table>,
     /// What those brokers may hold that have limits of their own.
     bounds: RwLock<BTreeMap<BrokerId, Bounds>>,
+    /// The last brokers that were deleted.
+    removed: RwLock<VecDeque<BrokerId>>,
     /// The last time that was given out or seen.
     time: AtomicU64,
     queue: Mutex<Queue>,
@@ -148,6 +153,7 @@ impl Store {
             time: AtomicU64::new(opened.table.latest().0),
             table: RwLock::new(opened.table),
             bounds: RwLock::default(),
+            removed: RwLock::default(),
             queue: Mutex::default(),
             wake: Condvar::new(),
             sound: AtomicBool::new(opened.sound),
@@ -221,9 +227,10 @@ impl Store {
         let now = self.shared.clock.now();
         let mut table = self.shared.table.write();
         post();
+        let removed = self.shared.removed.read();
         let mut items = Vec::new();
         let mut taken = 0;
-        for Write { broker, topic, record } in writes {
+        for Write { broker, topic, record } in writes.iter().filter(|write| !removed.contains(&write.broker)) {
             self.shared.time.fetch_max(record.stamp.time.0, Ordering::AcqRel);
             let forgettable = record.message.is_none() && !table.remembers(*broker, topic, Bounds::default());
             if !forgettable && table.merge(now, *broker, topic, record.clone(), came) {
@@ -275,10 +282,16 @@ impl Store {
         self.shared.table.read().records(broker, mask, after, most)
     }
 
-    /// The broker was deleted: its messages go, here and on disk.
+    /// The broker was deleted: its messages go, here and on disk, and none is taken any more.
     pub fn remove(&self, broker: BrokerId) {
         self.shared.bounds.write().remove(&broker);
         let mut table = self.shared.table.write();
+        let mut removed = self.shared.removed.write();
+        if removed.len() == REMOVED {
+            removed.pop_front();
+        }
+        removed.push_back(broker);
+        drop(removed);
         if table.remove(broker) {
             self.shared.push(vec![Item::Removed(broker)], None, 0);
         }

@@ -224,6 +224,19 @@ fn a_broker_has_its_own_bounds_but_no_more_than_any() {
 }
 
 #[test]
+fn nothing_is_taken_of_a_broker_that_was_deleted() {
+    let store = open(&MemDisk::new(1));
+    take(&store, write("a", 1, Some("one")));
+    store.remove(B);
+    let told = take(&store, write("b", 2, Some("late")));
+    assert_eq!(store.totals(), Totals::default());
+    work(&store);
+    assert!(told.load(Ordering::Acquire), "its sender is answered all the same");
+    take(&store, Write { broker: BrokerId(8), ..write("a", 3, Some("another's")) });
+    assert_eq!(store.totals().messages, 1);
+}
+
+#[test]
 fn a_torn_end_is_cut_off() {
     let disk = MemDisk::new(1);
     let store = open(&disk);

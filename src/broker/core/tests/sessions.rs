@@ -52,6 +52,28 @@ fn subscribe(w: &mut World, conn: ConnKey, nonce: Nonce, filter: &str) {
     assert!(matches!(&w.sent(conn, Version::V5)[..], [Packet::Suback(_)]));
 }
 
+#[test]
+fn what_the_shard_does_not_store_is_not_held() {
+    let refused = |why, (nonce, token)| match why {
+        ReasonCode::QUOTA_EXCEEDED => ClaimEvent::NoRoom { nonce, token },
+        _ => ClaimEvent::Persisted { nonce, token, stored: false },
+    };
+    for why in [ReasonCode::QUOTA_EXCEEDED, ReasonCode::IMPLEMENTATION_SPECIFIC] {
+        let mut w = World::new();
+        let (conn, nonce) = first(&mut w);
+        let effects = w.subscribe(conn, "t", QoS::ExactlyOnce);
+        let [Effect::Subscribe { token: barrier, .. }, Effect::Persist { token, .. }] = effects[..] else {
+            panic!("{effects:?}")
+        };
+        w.step(Input::Barrier { token: barrier, seen: true });
+        let effects = w.step(Input::Claim(refused(why, (nonce, token))));
+        let [Effect::Unsubscribe { .. }, Effect::Persist { changes, .. }] = &effects[..] else { panic!("{effects:?}") };
+        assert_eq!(changes[..], [("t".into(), None)]);
+        let sent = w.sent(conn, Version::V5);
+        assert!(matches!(&sent[..], [Packet::Suback(suback)] if suback.reasons == [why]), "{sent:?}");
+    }
+}
+
 fn kept(expiry: Option<u32>, home: Option<Home>) -> Leave {
     Leave { keep: Some(Keep { expiry, home }), fire_will: true }
 }
