@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::auth::{Denied, Reason, Verified, Verifier};
-use crate::broker::core::{Admitted, AuthRequest, ConnKey, Quota, View};
+use crate::broker::core::{Admitted, AuthRequest, ConnKey, Quota, Transport, View};
 use crate::broker::{Answer, Asked, Mail, Mailbox, Services, SharedQuota};
 use crate::mqtt::codec::ReasonCode;
 
@@ -195,7 +195,27 @@ fn code(denied: &Denied) -> ReasonCode {
     }
 }
 
+/// Nodes that a client is told of when it is to use another one.
+const REFERENCES: usize = 8;
+
 impl View for NodeServices {
+    fn elsewhere(&self, transport: Transport) -> Option<String> {
+        let state = self.metadata.view();
+        let own = self.life().map(|life| life.node);
+        let others = state.live_set().keys().filter(|node| Some(**node) != own).filter_map(|node| state.node(*node));
+        let addresses = others.map(|record| {
+            let at = &record.card.addresses;
+            match transport {
+                Transport::Tcp => &at.mqtt,
+                Transport::Tls => &at.mqtts,
+                Transport::Ws => &at.ws,
+                Transport::Wss => &at.wss,
+            }
+        });
+        let known: Vec<&str> = addresses.map(String::as_str).filter(|at| !at.is_empty()).take(REFERENCES).collect();
+        (!known.is_empty()).then(|| known.join(" "))
+    }
+
     fn serving_until(&self) -> Moment {
         // Read in this order: a lease is granted after its life is shown. The workers serve under one life; the lease
         // of the next is not theirs, and their claims are void by then (R3).

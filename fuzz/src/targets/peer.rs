@@ -22,15 +22,16 @@ pub fn run(input: &[u8]) -> Result<(), String> {
     match how % 4 {
         0 => forwarded(&mut world, Via::Worker, bytes)?,
         1 => forwarded(&mut world, Via::Node { workers: &[WorkerId(0), WorkerId(1)], seq: u64::from(how) }, bytes)?,
-        2 => {
-            let will = FiringWill { name: WillName::default(), time: Some(Time(7)), message: bytes };
-            world.step(Input::Will { token: 3, broker: BROKER, will: &will })?;
-        }
+        2 => world.step(Input::Will { token: 3, broker: BROKER, will: &will(bytes) })?,
         _ => moved(&mut world, bytes)?,
     }
     world.sings()?;
     world.wait(10_000)?;
     world.sings()
+}
+
+fn will(message: Bytes) -> FiringWill {
+    FiringWill { name: WillName::default(), time: Some(Time(7)), message }
 }
 
 fn forwarded(world: &mut World, via: Via<'_>, body: Bytes) -> Result<(), String> {
@@ -106,7 +107,7 @@ mod tests {
         let mut world = World::new().expect("a canary");
         world.step(Input::Forwarded { origin: 77, via: Via::Worker, runs: &runs }).expect("a batch");
         assert_eq!(world.overheard(), Ok(1));
-        world.step(Input::Will { token: 3, broker: BROKER, message: &body }).expect("a will");
+        world.step(Input::Will { token: 3, broker: BROKER, will: &will(body) }).expect("a will");
         assert_eq!(world.overheard(), Ok(1));
         let got = world.others_got();
         moved(&mut world, state()).expect("a session");

@@ -46,6 +46,10 @@ impl View for Sight {
     fn serving_until(&self) -> Moment {
         Moment(Duration::from_secs(1 << 30))
     }
+    fn elsewhere(&self, _: Transport) -> Option<String> {
+        None
+    }
+
     fn wall(&self) -> UnixMillis {
         UnixMillis(1_000_000)
     }

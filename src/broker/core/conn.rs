@@ -35,7 +35,6 @@ pub(super) struct Conn {
     pub key: ConnKey,
     pub from: SocketAddr,
     pub server_name: Option<Arc<str>>,
-    #[expect(dead_code, reason = "shown by Debug")]
     pub transport: Transport,
     pub opened: Moment,
     /// The start of a packet, or packets that came while the connection waited.

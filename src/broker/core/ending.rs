@@ -7,10 +7,10 @@ use rookery_cluster::handle::{Keep, Leave};
 use rookery_cluster::ids::{BrokerId, ClientId};
 
 use super::conn::{Active, Conn, Phase, Stage};
-use super::connect::{Fault, send};
+use super::connect::Fault;
 use super::park::Farewell;
-use super::{Admitted, ConnKey, Core, Effect, get};
-use crate::mqtt::codec::{ReasonCode, Version};
+use super::{Admitted, ConnKey, Core, Effect, Transport, View, get};
+use crate::mqtt::codec::{Packet, ReasonCode, Version, encode_within};
 use crate::mqtt::session::{Ending, connect};
 
 impl Core {
@@ -41,11 +41,12 @@ impl Core {
             Phase::Greeting | Phase::Active(_) => {}
         }
         if let Phase::Active(active) = &conn.phase {
-            let version = active.session.version;
+            let (version, most) = (active.session.version, active.session.max_packet());
+            let wanted = active.session.wants_problem_information;
             tracing::debug!(client = %active.admitted.client, from = %conn.from, reason = %ending.reason, what = ending.what, "connection ended");
-            if let Some(packet) = ending.packet(version) {
-                send(conn, version, &packet);
-            }
+            let elsewhere = self.elsewhere.get(&conn.transport).map(String::as_str);
+            let packets = [elsewhere, None].into_iter().filter_map(|to| ending.packet(version, wanted, to));
+            let _first_that_fits = packets.map(|packet| say(conn, version, packet, most)).find(|said| *said);
             *self.stats.disconnects_sent.entry(ending.reason.value()).or_default() += 1;
         }
         // Of a broker that is gone nothing is kept.
@@ -79,7 +80,14 @@ impl Core {
     pub(super) fn refuse(&mut self, key: ConnKey, ending: Ending, version: Version, out: &mut Vec<Effect>) {
         let Some(conn) = get(&mut self.conns, key) else { return };
         tracing::debug!(from = %conn.from, reason = %ending.reason, what = ending.what, "connect refused");
-        send(conn, version, &connect::refusal(ending.reason));
+        let connect = match &conn.phase {
+            Phase::Authenticating(connect) => Some(&**connect),
+            Phase::Claiming(claiming) => Some(&*claiming.connect),
+            Phase::Importing(importing) => Some(&*importing.connect),
+            _ => None,
+        };
+        let (packet, most) = connect::refusal(ending, connect);
+        say(conn, version, packet, most);
         *self.stats.clients_refused.entry(ending.reason.value()).or_default() += 1;
         self.close(key, Farewell::LOST, out);
     }
@@ -168,13 +176,30 @@ impl Core {
         }
     }
 
-    /// Ends the connections of which `which` is true.
-    pub(super) fn close_where(&mut self, which: impl Fn(&Conn) -> bool, reason: ReasonCode, out: &mut Vec<Effect>) {
+    /// Ends the connections of which `which` is true; tells them where to go if `reason` is that.
+    pub(super) fn close_where(
+        &mut self,
+        which: impl Fn(&Conn) -> bool,
+        reason: ReasonCode,
+        view: &dyn View,
+        out: &mut Vec<Effect>,
+    ) {
         let served = |conn: &Conn| !matches!(conn.phase, Phase::Parked(_)) && which(conn);
         let ending = Ending::with(reason, "the node stops serving");
-        let all = self.conns.iter().filter(|(_, conn)| served(conn)).map(|(_, conn)| (conn.key, ending)).collect();
+        let all: Vec<_> =
+            self.conns.iter().filter(|(_, conn)| served(conn)).map(|(_, conn)| (conn.key, ending)).collect();
+        if reason == ReasonCode::USE_ANOTHER_SERVER && !all.is_empty() {
+            let transports = [Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss];
+            self.elsewhere = transports.into_iter().filter_map(|by| Some((by, view.elsewhere(by)?))).collect();
+        }
         self.end_all(all, out);
+        self.elsewhere.clear();
     }
+}
+
+/// Appends a packet that ends a connection, unless the client takes none of its size: whether it was.
+fn say(conn: &mut Conn, version: Version, packet: Packet, most: usize) -> bool {
+    conn.out.write(|to| encode_within(packet, version, most, to).map(|_| ())).is_ok()
 }
 
 /// The ending as CONNACK may say it (MQTT 5 §3.2.2.2).

@@ -251,6 +251,8 @@ pub struct Core {
     orphaned: BTreeSet<usize>,
     /// Connections that are being ended together: nothing of shared subscriptions goes to them.
     ending: BTreeSet<ConnKey>,
+    /// Where those go who are told to use another server.
+    elsewhere: BTreeMap<Transport, String>,
     next_tick: Moment,
     /// Counters.
     pub stats: Stats,
@@ -300,6 +302,7 @@ impl Core {
             clock: Moment::default(),
             orphaned: BTreeSet::new(),
             ending: BTreeSet::new(),
+            elsewhere: BTreeMap::new(),
             next_tick: Moment::default(),
             stats: Stats::default(),
         }
@@ -337,7 +340,7 @@ impl Core {
         if self.lapsed && !self.conns.is_empty() {
             // Whoever holds the claims next may be serving already: nothing more is read or acknowledged. Who has not
             // sent its CONNECT yet is still to be told (P13).
-            self.close_where(|conn| !matches!(conn.phase, Phase::Greeting), ReasonCode::USE_ANOTHER_SERVER, out);
+            self.close_where(|conn| !matches!(conn.phase, Phase::Greeting), ReasonCode::USE_ANOTHER_SERVER, view, out);
         }
         match input {
             Input::Read { conn, bytes } => self.on_read(now, conn, bytes, out),
@@ -362,7 +365,7 @@ impl Core {
             Input::InterestComplete => self.on_interest_complete(),
             Input::Recheck { broker } => self.on_recheck(broker, view, out),
             Input::Reconfigured { broker, settings } => self.on_reconfigured(broker, &settings),
-            Input::CloseAll { reason } => self.close_where(|_| true, reason, out),
+            Input::CloseAll { reason } => self.close_where(|_| true, reason, view, out),
             Input::Tick => self.on_tick(now, view, out),
         }
         out.extend(self.published.drain(..).map(|token| Effect::WillPublished { token }));

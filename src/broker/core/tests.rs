@@ -17,6 +17,7 @@ use crate::mqtt::codec::{
 };
 
 mod drain;
+mod farewell;
 mod qos2;
 mod retained;
 mod sessions;
@@ -32,6 +33,8 @@ const UNKNOWN: Leave = Leave { keep: Some(Keep { expiry: None, home: None }), fi
 
 struct World {
     core: Core,
+    /// Whether there are other nodes.
+    elsewhere: bool,
     now: Moment,
     wall: UnixMillis,
     serving_until: Moment,
@@ -39,6 +42,7 @@ struct World {
 }
 
 struct Sight {
+    elsewhere: bool,
     serving_until: Moment,
     wall: UnixMillis,
     revoked: BTreeSet<String>,
@@ -48,6 +52,10 @@ impl View for Sight {
     fn serving_until(&self) -> Moment {
         self.serving_until
     }
+    fn elsewhere(&self, transport: Transport) -> Option<String> {
+        self.elsewhere.then(|| format!("two:{transport:?} three:{transport:?}"))
+    }
+
     fn wall(&self) -> UnixMillis {
         self.wall
     }
@@ -72,6 +80,7 @@ impl World {
         let far = Moment(Duration::from_secs(3600));
         Self {
             core,
+            elsewhere: false,
             now: Moment(Duration::from_secs(1)),
             wall: UnixMillis(1_000_000),
             serving_until: far,
@@ -80,7 +89,8 @@ impl World {
     }
 
     fn step(&mut self, input: Input<'_>) -> Vec<Effect> {
-        let sight = Sight { serving_until: self.serving_until, wall: self.wall, revoked: self.revoked.clone() };
+        let (serving_until, wall, revoked) = (self.serving_until, self.wall, self.revoked.clone());
+        let sight = Sight { elsewhere: self.elsewhere, serving_until, wall, revoked };
         let mut out = Vec::new();
         self.core.step(self.now, input, &sight, &mut out);
         out
@@ -102,8 +112,20 @@ impl World {
         self.step(Input::Read { conn, bytes: &bytes })
     }
 
-    /// What the server sent since the last call.
+    /// What the server sent since the last call, without reason strings.
     fn sent(&mut self, conn: ConnKey, version: Version) -> Vec<Packet> {
+        let mut all = self.sent_in_full(conn, version);
+        for packet in &mut all {
+            match packet {
+                Packet::Connack(connack) => connack.properties.reason_string = None,
+                Packet::Disconnect(disconnect) => disconnect.properties.reason_string = None,
+                _ => {}
+            }
+        }
+        all
+    }
+
+    fn sent_in_full(&mut self, conn: ConnKey, version: Version) -> Vec<Packet> {
         let bytes = self.core.outbound(conn).expect("open").take();
         let mut rest = &bytes[..];
         let mut all = Vec::new();

@@ -8,7 +8,7 @@ use rookery_cluster::clock::{Moment, UnixMillis};
 use rookery_cluster::ids::{BrokerId, ClientId};
 use rookery_cluster::topics::Acl;
 
-use super::Settings;
+use super::{Settings, Transport};
 use crate::mqtt::codec::ReasonCode;
 
 /// What one step sees of the world: one truth for the whole step.
@@ -17,6 +17,9 @@ pub trait View {
     fn serving_until(&self) -> Moment;
     /// The wall clock.
     fn wall(&self) -> UnixMillis;
+    /// Where clients find other nodes that serve, as Server Reference says it (MQTT 5 §4.11): addresses for `transport`
+    /// with a space between them, if there are any.
+    fn elsewhere(&self, transport: Transport) -> Option<String>;
     /// Whether a connection that was admitted may stay: its broker, its token and the key that signed it are as good
     /// as they were.
     fn admits(&self, admitted: &Admitted) -> Result<(), ReasonCode>;

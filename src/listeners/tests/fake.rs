@@ -13,7 +13,7 @@ use rookery_cluster::handle::{
 use rookery_cluster::ids::{BrokerId, ClientId, Epoch, NodeId, Nonce, WorkerId};
 use rookery_cluster::retained::store::Store;
 
-use crate::broker::core::{Admitted, AuthRequest, ConnKey, Fetched, Quota, Settings, Tally, View};
+use crate::broker::core::{Admitted, AuthRequest, ConnKey, Fetched, Quota, Settings, Tally, Transport, View};
 use crate::broker::{Answer, Asked, Mail, Mailbox, Services};
 use crate::mqtt::codec::ReasonCode;
 
@@ -135,6 +135,10 @@ impl View for Fake {
     fn serving_until(&self) -> Moment {
         SystemClock.now() + Duration::from_secs(60)
     }
+    fn elsewhere(&self, _: Transport) -> Option<String> {
+        None
+    }
+
     fn wall(&self) -> UnixMillis {
         SystemClock.wall()
     }

@@ -120,9 +120,16 @@ fn properties(connect: &Connect, client_id: &str, settings: &Settings) -> Connac
     properties
 }
 
-/// The CONNACK that refuses.
-pub fn refusal(reason: ReasonCode) -> Packet {
-    Packet::Connack(Box::new(Connack::new(false, reason)))
+/// The CONNACK that refuses, and the largest packet that the client takes. Without its CONNECT nothing is known of what it
+/// allows, so it gets the reason code alone.
+pub fn refusal(ending: Ending, connect: Option<&Connect>) -> (Packet, usize) {
+    let mut connack = Connack::new(false, ending.reason);
+    let Some(connect) = connect else { return (Packet::Connack(Box::new(connack)), usize::MAX) };
+    let properties = &connect.properties;
+    let wanted = connect.version == Version::V5 && properties.request_problem_information.unwrap_or(true);
+    connack.properties.reason_string = wanted.then(|| ending.what.to_owned());
+    let most = properties.maximum_packet_size.map_or(usize::MAX, |most| most.get() as usize);
+    (Packet::Connack(Box::new(connack)), most)
 }
 
 #[cfg(test)]

@@ -95,6 +95,11 @@ impl Session {
         Err(Ending::with(ReasonCode::PACKET_TOO_LARGE, "the answer is larger than the client takes"))
     }
 
+    /// The largest packet that the client takes, bytes.
+    pub fn max_packet(&self) -> usize {
+        self.window.max_packet
+    }
+
     /// A packet came in.
     pub fn heard(&mut self, now: Moment) {
         self.keep_alive.heard(now);

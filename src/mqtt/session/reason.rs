@@ -18,9 +18,13 @@ impl Ending {
         Self { reason, what }
     }
 
-    /// The packet that tells the client, if its version has one.
-    pub fn packet(self, version: Version) -> Option<Packet> {
-        (version == Version::V5).then(|| Packet::Disconnect(Disconnect::new(self.reason)))
+    /// The packet that tells the client, if its version has one: with a reason string if it is `wanted` (MQTT 5
+    /// §3.1.2.11.7), and with where else it may go, if that is known.
+    pub fn packet(self, version: Version, wanted: bool, elsewhere: Option<&str>) -> Option<Packet> {
+        let mut packet = Disconnect::new(self.reason);
+        packet.properties.reason_string = wanted.then(|| self.what.to_owned());
+        packet.properties.server_reference = elsewhere.map(str::to_owned);
+        (version == Version::V5).then_some(Packet::Disconnect(packet))
     }
 }
 

@@ -5,7 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rookery::broker::core::{Admitted, AuthRequest, Batch, ConnKey, Core, Effect, Input, Settings, Via, View};
+use rookery::broker::core::{
+    Admitted, AuthRequest, Batch, ConnKey, Core, Effect, Input, Settings, Transport, Via, View,
+};
 use rookery::mqtt::codec::ReasonCode;
 use rookery_cluster::clock::{Moment, UnixMillis};
 use rookery_cluster::handle::{ClaimEvent, Holder, InterestChange, Run, SendError};
@@ -59,6 +61,10 @@ impl View for Sight<'_> {
     fn serving_until(&self) -> Moment {
         self.until
     }
+    fn elsewhere(&self, _: Transport) -> Option<String> {
+        None
+    }
+
     fn wall(&self) -> UnixMillis {
         self.wall
     }
