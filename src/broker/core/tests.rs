@@ -21,6 +21,7 @@ mod qos2;
 mod retained;
 mod sessions;
 mod share;
+mod system;
 mod wills;
 
 const B: BrokerId = BrokerId(9);
@@ -122,7 +123,7 @@ impl World {
             jti: format!("jti-{client}").into(),
             kid: "k".into(),
             expires: None,
-            acl: Arc::new(Acl::all()),
+            acl: Arc::new(Acl::new(&["#".into()], &["#".into(), "$SYS/#".into()], client).expect("an acl")),
             settings: Arc::new(Settings::default()),
         }
     }
