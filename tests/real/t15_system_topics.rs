@@ -53,7 +53,7 @@ async fn t15_limits_are_in_force_when_they_are_set() {
         members.push(member);
     }
     let mut publisher = connect(&cluster, 1, &all[2]).await;
-    for (strategy, expected) in [("local", [10, 10]), ("hash_topic", [0, 20])] {
+    for (strategy, expected) in [("round_robin", [10, 10]), ("hash_topic", [0, 20])] {
         let said = broker(&cluster, "update", &["--set", &format!("shared_strategy={strategy}")]).await;
         assert!(said.contains(strategy), "{said}");
         for _ in 0..20 {
