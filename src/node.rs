@@ -19,6 +19,7 @@ mod catch_up;
 mod client_tls;
 mod data_plane;
 mod error;
+mod figures;
 mod follow;
 pub mod found;
 mod health;

@@ -7,7 +7,7 @@ use rookery_cluster::ids::{BrokerId, ClientId, Epoch, NodeId, Nonce, WorkerId};
 use rookery_cluster::retained::Time;
 use rookery_cluster::retained::store::Store;
 
-use super::core::{AuthRequest, ConnKey, Quota, View};
+use super::core::{AuthRequest, Bulletin, ConnKey, Quota, View};
 use super::mailbox::{Answer, Asked, Mailbox};
 
 /// What a worker asks of the rest of the node. Nothing here waits; answers come by mail.
@@ -16,6 +16,8 @@ pub trait Services: Send + Sync + 'static {
     fn view(&self) -> &dyn View;
     /// Where the worker counts what a node has only so many of.
     fn quota(&self) -> Box<dyn Quota>;
+    /// Where the workers meet to publish figures below `$SYS`, if they do.
+    fn bulletin(&self) -> Option<Box<dyn Bulletin>>;
     /// Checks a token off this thread, then posts [`super::Mail::Authenticated`].
     fn authenticate(self: Arc<Self>, answer: Arc<Mailbox>, conn: ConnKey, request: AuthRequest);
     /// Asks for a claim.

@@ -311,6 +311,9 @@ const READ_BYTES: usize = 128 << 10;
 async fn run(config: WorkerConfig, stats: Arc<Mutex<(Stats, usize)>>) {
     let mut core = Core::new(config.id, config.life, config.seed);
     core.share_quota(config.services.quota());
+    if let Some(bulletin) = config.services.bulletin() {
+        core.publish_figures(bulletin);
+    }
     if let Some(keeper) = Keeper::of(&config) {
         core.retain(Arc::new(keeper));
     }

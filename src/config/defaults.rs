@@ -185,6 +185,13 @@ pub const FIELDS: &[Field] = &[
               clients that have something waiting, and counted as `node_memory`.",
     },
     Field {
+        key: "limits.sys_interval",
+        kind: Kind::Integer { min: 0, max: 86_400, unit: "seconds" },
+        default: "10",
+        doc: "How often clients that may read `$SYS/...`, and subscribe to it, are told their broker's figures at this \
+              node. 0: never, there is nothing below `$SYS` then.",
+    },
+    Field {
         key: "log.level",
         kind: Kind::Text,
         default: "info,openraft=warn",

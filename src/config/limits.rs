@@ -1,5 +1,7 @@
 //! Section `limits`.
 
+use std::time::Duration;
+
 use super::error::ConfigError;
 use super::values::Values;
 
@@ -12,6 +14,8 @@ pub struct LimitsConfig {
     pub connections_per_address: usize,
     /// `limits.buffer_mib`, in bytes.
     pub buffers: usize,
+    /// `limits.sys_interval`; `None`: off.
+    pub sys_interval: Option<Duration>,
 }
 
 impl LimitsConfig {
@@ -20,6 +24,10 @@ impl LimitsConfig {
         Ok(Self {
             connections: values.integer("limits.connections")? as usize,
             connections_per_address: values.integer("limits.connections_per_address")? as usize,
+            sys_interval: match values.integer("limits.sys_interval")? {
+                0 => None,
+                seconds => Some(Duration::from_secs(seconds)),
+            },
             buffers: usize::try_from(mib << 20).unwrap_or(usize::MAX),
         })
     }

@@ -183,6 +183,7 @@ impl Node {
             domain: config.node.domain.clone(),
             mailboxes,
             store: stores.retained.clone(),
+            figures: parts::figures(config, files.node, &clock, &metadata, &stores.retained),
         });
         let authority = Arc::new(Authority {
             metadata: metadata.clone(),

@@ -17,11 +17,12 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::auth::{Denied, Reason, Verified, Verifier};
-use crate::broker::core::{Admitted, AuthRequest, ConnKey, Quota, Transport, View};
+use crate::broker::core::{Admitted, AuthRequest, Bulletin, ConnKey, Quota, Transport, View};
 use crate::broker::{Answer, Asked, Mail, Mailbox, Services, SharedQuota};
 use crate::mqtt::codec::ReasonCode;
 
 use super::catch_up::CatchUp;
+use super::figures::NodeFigures;
 use super::limits::settings;
 use super::moves;
 use super::sparing::Sparing;
@@ -45,6 +46,7 @@ pub struct NodeServices {
     pub control: Handle,
     verifier: Verifier,
     quota: SharedQuota,
+    figures: Option<NodeFigures>,
     log: Sparing,
     checks: Semaphore,
     queue: Arc<Semaphore>,
@@ -70,11 +72,14 @@ pub struct Parts {
     pub domain: String,
     pub mailboxes: Vec<Arc<Mailbox>>,
     pub store: Store,
+    /// What is published below `$SYS`; nothing, if it is off.
+    pub figures: Option<NodeFigures>,
 }
 
 impl NodeServices {
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { lease, metadata, sessions, handover, meta, calls, clock, domain, mailboxes, store } = parts;
+        let Parts { lease, metadata, sessions, handover, meta, calls, clock, domain, mailboxes, store, figures } =
+            parts;
         let catch_up = CatchUp::new(metadata.clone(), clock.clone());
         Arc::new(Self {
             lease,
@@ -89,6 +94,7 @@ impl NodeServices {
             control: Handle::current(),
             verifier: Verifier::new(),
             quota: SharedQuota::default(),
+            figures,
             log: Sparing::default(),
             checks: Semaphore::new(CHECKS_AT_ONCE),
             queue: Arc::new(Semaphore::new(MAX_CHECKS)),
@@ -243,6 +249,10 @@ impl Services for NodeServices {
 
     fn quota(&self) -> Box<dyn Quota> {
         Box::new(self.quota.clone())
+    }
+
+    fn bulletin(&self) -> Option<Box<dyn Bulletin>> {
+        self.figures.clone().map(|figures| Box::new(figures) as Box<dyn Bulletin>)
     }
 
     fn authenticate(self: Arc<Self>, answer: Arc<Mailbox>, conn: ConnKey, request: AuthRequest) {

@@ -8,6 +8,7 @@ mod t11_mqttjs;
 mod t12_paho;
 mod t13_own_client;
 mod t14_retained;
+mod t15_system_topics;
 mod t20_takeover;
 mod t21_revocation;
 mod t22_sessions;

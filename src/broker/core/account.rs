@@ -67,6 +67,7 @@ impl Core {
         let bytes = conn.out.len() + active.session.queued_bytes();
         let before = std::mem::replace(&mut conn.accounted, bytes);
         let room = active.room;
+        self.rooms[room].counts.bytes_sent += conn.out.taken();
         let account = &mut self.rooms[room].account;
         account.clients = (account.clients + bytes).saturating_sub(before);
         if account.due() {

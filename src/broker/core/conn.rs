@@ -203,6 +203,14 @@ impl Conn {
         Self { phase: Phase::Parked(active), ..Self::new(key, now, nowhere, None, Transport::Tcp) }
     }
 
+    /// Index of the room of the broker that it is served for.
+    pub fn room(&self) -> Option<usize> {
+        match &self.phase {
+            Phase::Active(active) => Some(active.room),
+            _ => None,
+        }
+    }
+
     /// See `Core::wants_read`.
     pub fn wants_read(&self, interest_complete: bool) -> bool {
         match &self.phase {

@@ -18,6 +18,9 @@ use crate::mqtt::session::{Ending, Session, connect};
 impl Core {
     pub(super) fn on_read(&mut self, now: Moment, key: ConnKey, bytes: &[u8], out: &mut Vec<Effect>) {
         let Some(conn) = get(&mut self.conns, key) else { return };
+        if let Some(room) = conn.room() {
+            self.rooms[room].counts.bytes_received += bytes.len() as u64;
+        }
         let mut carry = mem::take(&mut conn.carry);
         if carry.is_empty() {
             let used = self.parse(now, key, bytes, out);

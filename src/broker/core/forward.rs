@@ -202,10 +202,11 @@ impl Core {
         let Some(conn) = get(&mut self.conns, key) else { return false };
         let Phase::Active(active) = &mut conn.phase else { return false };
         let payloads = payloads.clone().map(|(_, payload)| payload);
-        let delivered = active.session.deliver_group(&mut conn.out, topic, payloads);
+        let (room, delivered) = (active.room, active.session.deliver_group(&mut conn.out, topic, payloads));
         self.stats.publishes_delivered += delivered.written;
-        self.stats.drop(DropReason::Subscriber(Dropped::TooLarge), delivered.too_large);
-        self.stats.drop(DropReason::Subscriber(Dropped::SlowSubscriber), delivered.slow);
+        self.rooms[room].counts.sent += delivered.written;
+        self.drop_in(room, DropReason::Subscriber(Dropped::TooLarge), delivered.too_large);
+        self.drop_in(room, DropReason::Subscriber(Dropped::SlowSubscriber), delivered.slow);
         if delivered.written > 0 {
             self.mark_dirty(key);
         }

@@ -40,7 +40,9 @@ impl Core {
         if let Some(&known) = self.room_of.get(&broker) {
             return known;
         }
+        let counts = self.resume_counts(broker);
         let index = self.rooms.insert(Room::new(broker, self.seed));
+        self.rooms[index].counts = counts;
         self.room_of.insert(broker, index);
         index
     }
@@ -50,6 +52,7 @@ impl Core {
             let gone = self.rooms.remove(room);
             self.left_behind.extend(gone.account.close(gone.id));
             self.room_of.remove(&gone.id);
+            self.keep_counts(gone.id, gone.counts);
         }
     }
 
@@ -240,14 +243,15 @@ impl Core {
         }
         let version = active.session.version;
         active.read_after(&pending);
-        let PendingSuback { packet_id, unsubscribe, reasons, .. } = pending;
-        let properties = ReasonProperties::default();
-        let reply = if unsubscribe {
+        let (packet_id, reasons, properties) =
+            (pending.packet_id, pending.reasons.clone(), ReasonProperties::default());
+        let reply = if pending.unsubscribe {
             Packet::Unsuback(Unsuback { packet_id, reasons, properties })
         } else {
             Packet::Suback(Suback { packet_id, reasons, properties })
         };
         send(conn, version, &reply);
+        self.greet_with_figures(key, &pending);
         self.mark_dirty(key);
         self.reads_on(key);
     }

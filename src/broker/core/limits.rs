@@ -76,7 +76,8 @@ impl Core {
         let Some(conn) = get(&mut self.conns, key) else { return Ok(()) };
         let Phase::Active(active) = &mut conn.phase else { return Ok(()) };
         if publish.qos == QoS::AtMostOnce && why.reason == ReasonCode::QUOTA_EXCEEDED {
-            self.stats.drop(DropReason::PublishRate, 1);
+            let room = active.room;
+            self.drop_in(room, DropReason::PublishRate, 1);
             return Ok(());
         }
         let Some(packet_id) = publish.packet_id.filter(|_| active.session.version == Version::V5) else {

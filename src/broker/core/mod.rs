@@ -30,11 +30,13 @@ mod options;
 mod orphans;
 mod park;
 mod publish;
+mod publisher;
 mod quota;
 mod retained;
 mod room;
 mod share;
 mod stats;
+mod system;
 #[cfg(test)]
 mod tests;
 mod tick;
@@ -63,6 +65,8 @@ pub use self::quota::{Quota, Share, Tally};
 pub use self::retained::Retaining;
 use self::room::{DestIndex, Room};
 pub use self::stats::{DropReason, Dropped, Stats};
+use self::system::System;
+pub use self::system::{Bulletin, Facts, Figures, Watched};
 pub use self::view::{Admitted, AuthRequest, View};
 use self::will::PendingWill;
 pub use crate::mqtt::codec::QoS;
@@ -253,6 +257,7 @@ pub struct Core {
     ending: BTreeSet<ConnKey>,
     /// Where those go who are told to use another server.
     elsewhere: BTreeMap<Transport, String>,
+    system: System,
     next_tick: Moment,
     /// Counters.
     pub stats: Stats,
@@ -303,6 +308,7 @@ impl Core {
             orphaned: BTreeSet::new(),
             ending: BTreeSet::new(),
             elsewhere: BTreeMap::new(),
+            system: System::default(),
             next_tick: Moment::default(),
             stats: Stats::default(),
         }

@@ -59,7 +59,7 @@ impl Orphans {
 impl Core {
     /// The session ends, and is no member of anything any more: what it holds of shared subscriptions goes to others.
     pub(super) fn orphan(&mut self, mut active: Box<Active>) {
-        self.stats.drop(DropReason::ShareUnfinished, active.session.shared_unfinished());
+        self.drop_in(active.room, DropReason::ShareUnfinished, active.session.shared_unfinished());
         let all = active.session.shares();
         let left = active.session.take_shared(&all);
         self.place_all(active.room, active.admitted.settings.shared_strategy, left);
@@ -91,7 +91,7 @@ impl Core {
     fn place_all(&mut self, room: usize, strategy: ShareStrategy, left: Vec<Undelivered>) {
         for message in left {
             if !self.place(room, strategy, message) {
-                self.stats.drop(DropReason::BrokerMemory, 1);
+                self.drop_in(room, DropReason::BrokerMemory, 1);
             }
         }
         if !self.rooms[room].orphans.is_empty() {
@@ -108,14 +108,14 @@ impl Core {
     /// Offers the message to its group; `false` if it has to wait.
     fn adopt(&mut self, now: Moment, room: usize, strategy: ShareStrategy, left: &Undelivered) -> bool {
         let Some(mut message) = left.message(now) else {
-            self.stats.drop(DropReason::Subscriber(Dropped::Expired), 1);
+            self.drop_in(room, DropReason::Subscriber(Dropped::Expired), 1);
             return true;
         };
         let errand = Errand::again(strategy, &message);
         match self.offer(now, room, &left.share, errand, &mut message) {
             Offer::Crowded => return false,
             Offer::Taken => self.stats.publishes_redelivered += 1,
-            Offer::Nobody => self.stats.drop(DropReason::NoShareMember, 1),
+            Offer::Nobody => self.drop_in(room, DropReason::NoShareMember, 1),
         }
         true
     }

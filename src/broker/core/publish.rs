@@ -8,6 +8,7 @@ use rookery_cluster::clock::Moment;
 use super::conn::{Active, Phase, Recent};
 use super::connect::{Fault, Taken, send};
 use super::park::Farewell;
+use super::publisher::Publisher;
 use super::room::{DestIndex, LocalMatch, Matches, Room};
 use super::share::{Chosen, Errand};
 use super::{ConnKey, Core, DropReason, Dropped, Effect, get, origin};
@@ -46,6 +47,7 @@ impl Core {
         let room = active.room;
         let settings = &active.admitted.settings;
         let (metered, forwards_users) = (settings.publishes_per_second > 0, settings.forward_user_properties);
+        let by = publish.retain.then(|| Publisher::of(&active.session.client));
         let errand = Errand::of(active.admitted.settings.shared_strategy, &active.session.client, topic, &publish);
         let shares = self.choose_shares(now, room, &matches.shares, errand);
         let dests = shares.destinations(&matches.remotes);
@@ -79,6 +81,7 @@ impl Core {
         }
         let passed_on = (!forwards_users).then(|| publish.properties.without_user_properties()).flatten();
         self.stats.publishes_received += 1;
+        self.rooms[room].counts.received += 1;
         self.stats.payload_bytes_received += publish.payload.len() as u64;
 
         let mut message = Message::new(topic, &publish);
@@ -86,7 +89,7 @@ impl Core {
         if let Some(passed_on) = &passed_on {
             message.properties = Forwardable::stored(passed_on);
         }
-        let kept = match keeping.as_ref().map(|keeping| self.keep(room, keeping, &message, None)).transpose() {
+        let kept = match keeping.as_ref().map(|keeping| self.keep(room, keeping, by, &message, None)).transpose() {
             Ok(kept) => kept.flatten(),
             Err(why) => {
                 self.refuse_publish(now, key, &publish, why)?;
@@ -119,6 +122,7 @@ impl Core {
         message: &mut Message<'_>,
     ) {
         let full = self.rooms[room].account.full;
+        let mut delivered = 0;
         for matched in to {
             if matched.no_local && publisher == Some(matched.conn) {
                 continue;
@@ -131,7 +135,7 @@ impl Core {
                 _ => continue,
             };
             if let Some(full) = full.filter(|_| !(connected && conn.out.is_empty())) {
-                self.stats.drop(full.reason(), 1);
+                self.drop_in(room, full.reason(), 1);
                 continue;
             }
             let retain = message.retain && matched.retain_as_published;
@@ -142,16 +146,18 @@ impl Core {
             };
             match outcome {
                 Delivery::Written => {
-                    self.stats.publishes_delivered += 1;
+                    delivered += 1;
                     if !conn.dirty {
                         conn.dirty = true;
                         self.dirty.push(matched.conn);
                     }
                 }
-                Delivery::Queued => self.stats.publishes_delivered += 1,
-                Delivery::Dropped(why) => self.stats.drop(DropReason::Subscriber(why), 1),
+                Delivery::Queued => delivered += 1,
+                Delivery::Dropped(why) => self.drop_in(room, DropReason::Subscriber(why), 1),
             }
         }
+        self.stats.publishes_delivered += delivered;
+        self.rooms[room].counts.sent += delivered;
     }
 
     /// What tells a new publish from all others, if it may be kept.
@@ -178,7 +184,7 @@ impl Core {
         for (at, &dest) in to.all.iter().enumerate() {
             let destination = &mut self.dests[usize::from(dest)];
             if destination.stuck(now) {
-                self.stats.drop(DropReason::DestinationStuck, 1);
+                self.drop_in(room, DropReason::DestinationStuck, 1);
                 continue;
             }
             let place = self.append_directed(room, dest, at < to.ordinary, shares, message);

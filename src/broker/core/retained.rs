@@ -18,6 +18,7 @@ use rookery_cluster::limits::RETAINED_CHUNK_BYTES;
 use rookery_cluster::retained::{Cursor, Found, Full, Page, Pages, Time};
 
 use super::conn::{Active, PendingSuback, Phase};
+use super::publisher::Publisher;
 use super::room::DestIndex;
 use super::{ConnKey, Core, DropReason, Effect, get};
 use crate::mqtt::codec::{MAX_PACKET, QoS, ReasonCode, RetainHandling, Sender, SubscribeFilter, Version};
@@ -85,6 +86,7 @@ impl Core {
     }
 
     /// Gives a retained publish its time, `at` if that is decided: what is to be kept of it, `None` if it is only delivered.
+    /// `by`: the client that publishes it, if it is one.
     ///
     /// # Errors
     /// Why it is refused. Nothing was done.
@@ -92,6 +94,7 @@ impl Core {
         &mut self,
         room: usize,
         keeping: &Keeping,
+        by: Option<Publisher>,
         message: &Message<'_>,
         at: Option<Time>,
     ) -> Result<Option<Arc<Retained>>, Ending> {
@@ -102,14 +105,17 @@ impl Core {
             return Err(Ending::with(ReasonCode::IMPLEMENTATION_SPECIFIC, why));
         }
         let mut body = BytesMut::new();
-        if !message.payload.is_empty() && message.encode_transfer(&mut body).is_err() {
-            return Err(Ending::with(ReasonCode::IMPLEMENTATION_SPECIFIC, "a retained message cannot be encoded"));
+        if !message.payload.is_empty() {
+            by.into_iter().for_each(|by| by.encode(&mut body));
+            message.encode_transfer(&mut body).map_err(|_| {
+                Ending::with(ReasonCode::IMPLEMENTATION_SPECIFIC, "a retained message cannot be encoded")
+            })?;
         }
         let bytes = (!body.is_empty()).then_some(body.len());
         let (time, wall) = match retaining.admit(self.rooms[room].id, message.topic, bytes) {
             Ok(admitted) => at.map_or(admitted, |at| (at, at.wall())),
             Err(Full) => {
-                self.stats.drop(DropReason::RetainedFull, 1);
+                self.drop_in(room, DropReason::RetainedFull, 1);
                 let why = Ending::with(ReasonCode::QUOTA_EXCEEDED, "the broker has no room for the retained message");
                 return if durable { Err(why) } else { Ok(None) };
             }
@@ -139,7 +145,7 @@ impl Core {
         for &dest in &keeping.dests {
             let destination = &mut self.dests[usize::from(dest)];
             if destination.stuck(now) {
-                self.stats.drop(DropReason::DestinationStuck, 1);
+                self.drop_in(room, DropReason::DestinationStuck, 1);
                 continue;
             }
             let place = destination.keep(broker, kept.clone());
@@ -268,16 +274,22 @@ impl Core {
         if left == Some(0) {
             return;
         }
-        let Some(publish) = decoded(&found.message) else { return self.stats.drop(DropReason::Corrupt, 1) };
+        let Some((by, publish)) = decoded(&found.message) else { return self.drop_in(room, DropReason::Corrupt, 1) };
         let mut message = Message::new(publish.topic, &publish);
         message.expiry = left.map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX));
         message.mark = self.next_mark(publish.qos);
         let ids: Vec<u32> = options.id.into_iter().collect();
         let Some(conn) = get(&mut self.conns, key) else { return };
         let Phase::Active(active) = &mut conn.phase else { return };
+        if options.no_local && by == Some(Publisher::of(&active.session.client)) {
+            return;
+        }
         match active.session.deliver(now, &mut conn.out, &mut message, options.qos, true, &ids) {
-            Delivery::Written | Delivery::Queued => self.stats.publishes_delivered += 1,
-            Delivery::Dropped(why) => self.stats.drop(DropReason::Subscriber(why), 1),
+            Delivery::Written | Delivery::Queued => {
+                self.stats.publishes_delivered += 1;
+                self.rooms[room].counts.sent += 1;
+            }
+            Delivery::Dropped(why) => self.drop_in(room, DropReason::Subscriber(why), 1),
         }
     }
 }
@@ -312,9 +324,10 @@ fn page_bounds(settings: &Settings) -> Pages {
     Pages { messages, bytes, steps: PAGE_STEPS }
 }
 
-fn decoded(message: &[u8]) -> Option<PublishRef<'_>> {
+fn decoded(message: &[u8]) -> Option<(Option<Publisher>, PublishRef<'_>)> {
+    let (by, message) = Publisher::decode(message)?;
     let frame = split(message, MAX_PACKET).ok()??;
-    decode_publish(Version::V5, Sender::Client, frame.first_byte, frame.body(message)).ok()
+    Some((by, decode_publish(Version::V5, Sender::Client, frame.first_byte, frame.body(message)).ok()?))
 }
 
 /// Reads of one connection, the next one first; one for each filter at most.

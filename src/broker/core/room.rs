@@ -12,6 +12,7 @@ use super::account::Account;
 use super::group::{GroupId, Groups, Member};
 pub use super::options::Options;
 use super::orphans::Orphans;
+use super::system::{Counts, Schedule};
 use crate::mqtt::codec::QoS;
 
 /// Topics whose matches are remembered. When full, the memory is emptied: hot topics come back at once.
@@ -110,6 +111,12 @@ pub struct Room {
     pub parked: u32,
     /// Bytes that wait for both (R19).
     pub account: Account,
+    /// What is counted of the broker here.
+    pub counts: Counts,
+    /// When subscribers to `$SYS` get figures, if there are any.
+    pub schedule: Option<Schedule>,
+    /// Subscriptions of this worker's connections and kept sessions.
+    subscribed: u64,
     /// How a member of a shared subscription is chosen where no client's settings are at hand; as those of the last
     /// client admitted say.
     pub strategy: ShareStrategy,
@@ -130,6 +137,9 @@ impl Room {
             orphans: Orphans::default(),
             parked: 0,
             account: Account::default(),
+            counts: Counts::default(),
+            schedule: None,
+            subscribed: 0,
             strategy: ShareStrategy::default(),
         }
     }
@@ -137,6 +147,17 @@ impl Room {
     /// Whether nothing is known of the broker any more.
     pub fn is_idle(&self) -> bool {
         self.conns == 0 && self.parked == 0 && self.index.is_empty() && self.orphans.is_empty()
+    }
+
+    /// Subscriptions of this worker's connections and kept sessions.
+    pub fn subscriptions(&self) -> u64 {
+        self.subscribed
+    }
+
+    /// Whether one of these begins with `prefix`.
+    pub fn holds_below(&self, prefix: &str) -> bool {
+        let from = (std::ops::Bound::Included(prefix), std::ops::Bound::Unbounded);
+        self.held.range::<str, _>(from).next().is_some_and(|(filter, _)| filter.starts_with(prefix))
     }
 
     /// See the field.
@@ -220,6 +241,7 @@ impl Room {
         let held = self.held.entry(filter.clone()).or_default();
         if !replaced {
             held.refs += 1;
+            self.subscribed += 1;
         }
         if held.refs == 1 && !replaced {
             held.barrier = Some(new_barrier);
@@ -243,6 +265,7 @@ impl Room {
         }
         let Some(held) = self.held.get_mut(filter) else { return (true, false) };
         held.refs -= 1;
+        self.subscribed -= 1;
         let last = held.refs == 0;
         if last {
             self.held.remove(filter);

@@ -285,8 +285,8 @@ impl Core {
     pub(super) fn route(&mut self, now: Moment, room: usize, filter: &str, errand: Errand, message: &mut Message<'_>) {
         match self.offer(now, room, filter, errand, message) {
             Offer::Taken => {}
-            Offer::Crowded => self.stats.drop(DropReason::DestinationStuck, 1),
-            Offer::Nobody => self.stats.drop(DropReason::NoShareMember, 1),
+            Offer::Crowded => self.drop_in(room, DropReason::DestinationStuck, 1),
+            Offer::Nobody => self.drop_in(room, DropReason::NoShareMember, 1),
         }
     }
 

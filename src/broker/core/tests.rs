@@ -22,6 +22,7 @@ mod qos2;
 mod retained;
 mod sessions;
 mod share;
+mod system;
 mod wills;
 
 const B: BrokerId = BrokerId(9);
@@ -114,15 +115,7 @@ impl World {
 
     /// What the server sent since the last call, without reason strings.
     fn sent(&mut self, conn: ConnKey, version: Version) -> Vec<Packet> {
-        let mut all = self.sent_in_full(conn, version);
-        for packet in &mut all {
-            match packet {
-                Packet::Connack(connack) => connack.properties.reason_string = None,
-                Packet::Disconnect(disconnect) => disconnect.properties.reason_string = None,
-                _ => {}
-            }
-        }
-        all
+        self.sent_in_full(conn, version).into_iter().map(Packet::unexplained).collect()
     }
 
     fn sent_in_full(&mut self, conn: ConnKey, version: Version) -> Vec<Packet> {
@@ -144,7 +137,7 @@ impl World {
             jti: format!("jti-{client}").into(),
             kid: "k".into(),
             expires: None,
-            acl: Arc::new(Acl::all()),
+            acl: Arc::new(Acl::new(&["#".into()], &["#".into(), "$SYS/#".into()], client).expect("an acl")),
             settings: Arc::new(Settings::default()),
         }
     }

@@ -61,7 +61,8 @@ impl Core {
         if publish.qos != QoS::AtMostOnce && takers.any(|&to| self.dests[usize::from(to)].stuck(now)) {
             return self.refuse_will(token, room, out);
         }
-        let kept = match keeping.as_ref().map(|keeping| self.keep(room, keeping, &message, will.time)).transpose() {
+        let kept = match keeping.as_ref().map(|keeping| self.keep(room, keeping, None, &message, will.time)).transpose()
+        {
             Ok(kept) => kept.flatten(),
             // It is published at least; the counters say that it is not kept.
             Err(Ending { reason: ReasonCode::QUOTA_EXCEEDED, .. }) => None,

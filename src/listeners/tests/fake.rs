@@ -13,7 +13,7 @@ use rookery_cluster::handle::{
 use rookery_cluster::ids::{BrokerId, ClientId, Epoch, NodeId, Nonce, WorkerId};
 use rookery_cluster::retained::store::Store;
 
-use crate::broker::core::{Admitted, AuthRequest, ConnKey, Fetched, Quota, Settings, Tally, Transport, View};
+use crate::broker::core::{Admitted, AuthRequest, Bulletin, ConnKey, Fetched, Quota, Settings, Tally, Transport, View};
 use crate::broker::{Answer, Asked, Mail, Mailbox, Services};
 use crate::mqtt::codec::ReasonCode;
 
@@ -154,6 +154,10 @@ impl Services for Fake {
 
     fn quota(&self) -> Box<dyn Quota> {
         Box::new(Tally::default())
+    }
+
+    fn bulletin(&self) -> Option<Box<dyn Bulletin>> {
+        None
     }
 
     fn authenticate(self: Arc<Self>, answer: Arc<Mailbox>, conn: ConnKey, request: AuthRequest) {

@@ -135,6 +135,13 @@ impl Packet {
         }
     }
 
+    /// Itself without its reason string, which is for people.
+    #[cfg(test)]
+    pub fn unexplained(mut self) -> Self {
+        self.leave_out(Spare::ReasonString);
+        self
+    }
+
     fn spare(&mut self) -> Option<(&mut UserProperties, &mut Option<String>)> {
         let (users, reason) = match self {
             Self::Connack(p) => (&mut p.properties.user_properties, &mut p.properties.reason_string),

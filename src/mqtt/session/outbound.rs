@@ -17,9 +17,15 @@ pub struct Outbound {
     segments: VecDeque<Bytes>,
     tail: BytesMut,
     bytes: usize,
+    taken: u64,
 }
 
 impl Outbound {
+    /// How many bytes were taken out since the last call.
+    pub fn taken(&mut self) -> u64 {
+        std::mem::take(&mut self.taken)
+    }
+
     /// How many bytes wait.
     pub fn len(&self) -> usize {
         self.bytes
@@ -72,6 +78,7 @@ impl Outbound {
 
     /// Takes everything as one piece (for transports that frame: WebSocket).
     pub fn take(&mut self) -> Bytes {
+        self.taken += self.bytes as u64;
         self.bytes = 0;
         if self.segments.is_empty() {
             return self.tail.split().freeze();
@@ -86,6 +93,7 @@ impl Outbound {
 
     /// The socket took the first `n` bytes.
     pub fn advance(&mut self, mut n: usize) {
+        self.taken += n.min(self.bytes) as u64;
         self.bytes -= n.min(self.bytes);
         while let Some(front) = self.segments.front_mut() {
             if n < front.len() {

@@ -109,7 +109,8 @@ impl World {
         let bytes = self.core.outbound(conn).map(|out| out.take()).unwrap_or_default();
         let (mut rest, mut all) = (&bytes[..], Vec::new());
         while let Some(frame) = split(rest, usize::MAX).unwrap() {
-            all.push(decode(Some(version), Sender::Server, frame.first_byte, frame.body(rest)).unwrap());
+            let packet = decode(Some(version), Sender::Server, frame.first_byte, frame.body(rest)).unwrap();
+            all.push(packet.unexplained());
             rest = &rest[frame.total..];
         }
         (all, self.core.closing(conn))

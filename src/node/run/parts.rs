@@ -1,6 +1,23 @@
 //! Parts of a node that its run puts together.
 
+use rookery_cluster::ids::NodeId;
+
+use super::super::figures::NodeFigures;
 use super::*;
+
+/// What the workers publish below `$SYS`, if they do.
+pub(super) fn figures(
+    config: &Config,
+    node: NodeId,
+    clock: &SharedClock,
+    metadata: &Metadata,
+    store: &Store,
+) -> Option<NodeFigures> {
+    let (clock, metadata, store) = (clock.clone(), metadata.clone(), store.clone());
+    let (workers, since, watched) = (config.node.workers, clock.now(), Arc::default());
+    let interval = config.limits.sys_interval?;
+    Some(NodeFigures { interval, workers, node, clock, since, metadata, store, watched })
+}
 
 impl Node {
     /// The store of retained messages as this life begins with it.

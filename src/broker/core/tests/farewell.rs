@@ -48,7 +48,7 @@ fn reasons_are_told_where_the_client_allows_it() {
         w.packet(conn, Version::V5, &Packet::Connect(Box::new(Connect::new(Version::V5, "c"))));
         told(&mut w, conn).0
     };
-    assert_eq!(reason(|_| {}).as_deref(), Some("second connect"));
+    assert_eq!(reason(|_| {}).as_deref(), Some("a second connect"));
     assert_eq!(reason(|c| c.properties.request_problem_information = Some(false)), None);
     assert_eq!(reason(|c| c.properties.maximum_packet_size = NonZeroU32::new(20)), None);
 }

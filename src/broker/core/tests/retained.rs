@@ -260,6 +260,26 @@ fn a_subscriber_gets_what_is_kept_after_its_suback() {
     assert_eq!(got[0].subscription_ids, [5]);
 }
 
+/// MQTT-3.8.3-3, whichever node keeps it and however long ago it was published.
+#[test]
+fn no_local_holds_for_what_is_kept_too() {
+    let mut w = world(three());
+    let (a, _) = w.connect(Version::V5, "a");
+    w.retain(a, "t", None, "x");
+    let sent = sends(&w.flush());
+    let kept = sent[0].1[0].retained[0].clone();
+    let mut table = Table::default();
+    let stamp = Stamp { time: kept.time, node: NodeId(1) };
+    let record = Record { stamp, expires: None, message: kept.message.clone() };
+    table.merge(w.now, B, "t", record, Came::Copied);
+    let (b, _) = w.connect(Version::V5, "b");
+    for (conn, no_local, expected) in [(a, true, 0), (a, false, 1), (b, true, 1)] {
+        w.subscribe_with(conn, SubscribeFilter { no_local, ..SubscribeFilter::new("t", QoS::AtMostOnce) });
+        w.serve_reads(&table);
+        assert_eq!(published(w.sent(conn, Version::V5)).len(), expected);
+    }
+}
+
 #[test]
 fn retain_handling_says_when() {
     use RetainHandling::{Always, IfNew, Never};

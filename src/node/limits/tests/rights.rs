@@ -27,6 +27,25 @@ fn publishes() {
     assert_eq!(w.got(to, Version::V5).0.len(), 1);
 }
 
+/// What the server says of itself is for those whose token names it.
+#[test]
+fn system_topics() {
+    for (right, reason) in [
+        ("#", ReasonCode::NOT_AUTHORIZED),
+        ("+/#", ReasonCode::NOT_AUTHORIZED),
+        ("$SYS/cluster/#", ReasonCode::NOT_AUTHORIZED),
+        ("$SYS/#", ReasonCode::GRANTED_QOS_0),
+        ("$SYS/broker/#", ReasonCode::GRANTED_QOS_0),
+    ] {
+        let mut w = allowed(&["#", "$SYS/#"], &[right]);
+        let conn = w.v5("p");
+        assert_eq!(w.subscribe(conn, "$SYS/broker/#", QoS::AtMostOnce), Some(reason), "{right}");
+        w.publish(conn, Version::V5, "$SYS/broker/x", QoS::AtLeastOnce);
+        let refused = Packet::Puback(Ack::new(id(7), ReasonCode::NOT_AUTHORIZED));
+        assert_eq!(w.got(conn, Version::V5).0, [refused], "nobody else publishes there");
+    }
+}
+
 /// The topic of a refused publish may have set an alias: both ends know it, and what comes by it is refused alike.
 #[test]
 fn an_alias_is_no_way_round() {
