@@ -164,7 +164,10 @@ impl Shared {
         let services = &self.config.services;
         let worker = self.config.id;
         match effect {
-            Effect::Authenticate { conn, request } => services.clone().authenticate(self.mailbox(), conn, *request),
+            Effect::Authenticate { conn, request } => match services.recognise(&request) {
+                Some(admitted) => self.go_on(Input::Authenticated { conn, result: Ok(admitted) }),
+                None => services.clone().authenticate(self.mailbox(), conn, *request),
+            },
             Effect::Claim(request) => services.claim(request),
             Effect::Abandon { broker, client, nonce } => services.abandon(broker, client, nonce),
             Effect::Release { broker, client, epoch, nonce, leave, after: None } => {
@@ -242,9 +245,14 @@ impl Shared {
         } else {
             Input::NoCredit { to, batch }
         };
+        self.go_on(refused);
+    }
+
+    /// A step of the core that an effect leads to at once: its own effects are performed after those of the first.
+    fn go_on(&self, input: Input<'_>) {
         let now = self.config.clock.now();
         let mut effects = self.effects.borrow_mut();
-        self.core.borrow_mut().step(now, refused, self.config.services.view(), &mut effects);
+        self.core.borrow_mut().step(now, input, self.config.services.view(), &mut effects);
     }
 
     /// The connection's output is with the socket, or will never be: its claim may go back.
@@ -351,7 +359,9 @@ async fn run(config: WorkerConfig, stats: Arc<Mutex<(Stats, usize)>>) {
             drain(&shared).await;
             return;
         }
-        tokio::task::yield_now().await;
+        if !shared.mailbox().is_empty() {
+            tokio::task::yield_now().await;
+        }
     }
 }
 

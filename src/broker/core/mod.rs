@@ -407,6 +407,11 @@ impl Core {
             .is_some_and(|c| c.key == key && c.wants_read(self.interest_complete) && !c.drowns_in_replies())
     }
 
+    /// Whether the connection ends because its client said that it goes.
+    pub fn has_left(&self, key: ConnKey) -> bool {
+        self.conns.get(key.index as usize).is_some_and(|c| c.key == key && c.left)
+    }
+
     /// Whether the connection ends once its output is written.
     pub fn closing(&self, key: ConnKey) -> bool {
         !self.conns.get(key.index as usize).is_some_and(|c| c.key == key && !matches!(c.phase, Phase::Closing))
