@@ -65,7 +65,8 @@ impl Acl {
 
     /// Bytes of memory that its filters take, about.
     pub fn bytes(&self) -> usize {
-        let of = |rights: &Rights| rights.filters.iter().map(|filter| size_of::<Box<str>>() + filter.len()).sum::<usize>();
+        let of =
+            |rights: &Rights| rights.filters.iter().map(|filter| size_of::<Box<str>>() + filter.len()).sum::<usize>();
         of(&self.publish) + of(&self.subscribe)
     }
 

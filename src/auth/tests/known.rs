@@ -55,8 +55,7 @@ fn a_known_token_is_not_valid_before_its_time() {
     let kid = world.active_key(A).kid;
     let header = serde_json::json!({"alg": "EdDSA", "kid": kid.as_str()});
     let start = NOW.seconds() + 60;
-    let claims =
-        serde_json::json!({"iat": NOW.seconds(), "nbf": start, "sub": "c", "jti": "j", "topicAcl": "#"});
+    let claims = serde_json::json!({"iat": NOW.seconds(), "nbf": start, "sub": "c", "jti": "j", "topicAcl": "#"});
     let token = tokens::forge(&world, A, &header, &claims);
     assert_eq!(world.verify(None, &token), Err(Denied::NotYetValid));
     assert_eq!(recognise(&world, None, &token, NOW), None);
