@@ -32,6 +32,8 @@ pub const MAX_MOVED_SESSION_BYTES: usize = 256 << 20;
 pub const MAX_ENTRY_BYTES: usize = 60 << 10;
 /// Commands in one Raft entry.
 pub const MAX_ENTRY_COMMANDS: usize = 512;
+/// Of commands that are proposed together, those before the last one have at most this many bytes.
+pub const PROPOSE_TOGETHER_BYTES: usize = 8 << 10;
 /// Proposals waiting at one group's batcher; more are refused as unavailable.
 pub const PROPOSAL_QUEUE: usize = 4096;
 
@@ -40,7 +42,7 @@ const _: () = assert!(FORWARD_BATCH_BYTES < FORWARD_WINDOW_BYTES);
 // A chunk of one broker, closed once it holds a quantum, fits into a batch whatever its last packet.
 const _: () = assert!(FORWARD_QUANTUM_BYTES + MAX_PACKET_BYTES < FORWARD_BATCH_BYTES);
 const _: () = assert!(FORWARD_WINDOW_BYTES < MAX_GRPC_MESSAGE_BYTES);
-const _: () = assert!(MAX_COMMAND_BYTES < MAX_ENTRY_BYTES);
+const _: () = assert!(PROPOSE_TOGETHER_BYTES + MAX_COMMAND_BYTES < MAX_ENTRY_BYTES);
 // A claim's other fields: a client ID of at most 1,024 bytes, and numbers.
 const _: () = assert!(MAX_WILL_BYTES + 4096 < MAX_COMMAND_BYTES);
 const _: () = assert!(MAX_ENTRY_BYTES < 64 << 10);

@@ -41,6 +41,9 @@ pub enum Denied {
     /// No password, so no token.
     #[error("no token")]
     Missing,
+    /// Not known to be genuine: to be looked at closer.
+    #[error("token not seen before")]
+    Unknown,
     /// Longer than `MAX_TOKEN_BYTES`.
     #[error("token of {0} bytes is too long")]
     TooLong(usize),
@@ -101,6 +104,7 @@ impl Denied {
             }
             Denied::OtherClient => Reason::ClientIdInvalid,
             Denied::Missing
+            | Denied::Unknown
             | Denied::TooLong(_)
             | Denied::Malformed(_)
             | Denied::UnknownKey

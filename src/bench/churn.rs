@@ -8,6 +8,7 @@ use rookery_cluster::clock::{Clock, Moment, SystemClock};
 
 use crate::mqtt::codec::{Disconnect, Packet, ReasonCode};
 
+use super::credentials::Fresh;
 use super::options::BenchOptions;
 use super::report::{Latency, Report, Timing};
 use super::setup::Link;
@@ -35,17 +36,41 @@ impl Span {
     }
 }
 
+/// Who connects in one thread.
+enum Who<'a> {
+    /// The same client each time.
+    Always(Credential),
+    /// The next of those who have not connected yet.
+    Next(&'a Fresh),
+}
+
+impl Who<'_> {
+    fn connects(&self) -> Result<Credential, BenchError> {
+        match self {
+            Self::Always(one) => Ok(one.clone()),
+            Self::Next(fresh) => fresh.next(),
+        }
+    }
+}
+
 /// Runs the scenario.
 pub(super) fn run(options: &BenchOptions) -> Result<Report, BenchError> {
     let servers = options.servers();
-    let clients = Credentials::load(options.credentials.as_deref())?.take(options.clients.unwrap_or(CLIENTS))?;
+    let credentials = Credentials::load(options.credentials.as_deref())?;
+    let count = options.clients.unwrap_or(CLIENTS);
+    let fresh = Fresh::from(credentials.clone());
+    let clients: Vec<Who<'_>> = match options.fresh {
+        true => (0..count).map(|_| Who::Next(&fresh)).collect(),
+        false => credentials.take(count)?.into_iter().map(Who::Always).collect(),
+    };
     let span = Span::of(options);
     let (timing, histograms) = std::thread::scope(|scope| {
         let servers = &servers;
-        let work = |(at, who): (usize, Credential)| {
-            scope.spawn(move || connect_until(span, &servers[at % servers.len()], &who, options))
-        };
-        let threads: Vec<_> = clients.into_iter().enumerate().map(work).collect();
+        let threads: Vec<_> = clients
+            .into_iter()
+            .enumerate()
+            .map(|(at, who)| scope.spawn(move || connect_until(span, &servers[at % servers.len()], &who, options)))
+            .collect();
         let timing = measure(span, &options.pid);
         let done: Result<Vec<_>, _> = threads.into_iter().map(join).collect();
         Ok::<_, BenchError>((timing?, done?))
@@ -76,13 +101,14 @@ pub(super) fn join<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
 fn connect_until(
     span: Span,
     server: &str,
-    who: &Credential,
+    who: &Who<'_>,
     options: &BenchOptions,
 ) -> Result<Histogram<u64>, BenchError> {
     let mut histogram = Latency::histogram();
     while SystemClock.now() < span.to {
+        let who = who.connects()?;
         let began = SystemClock.now();
-        let mut link = Link::open(server, who, options.version())?;
+        let mut link = Link::open(server, &who, options.version())?;
         link.welcome()?;
         let now = SystemClock.now();
         if span.contains(now) {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
@@ -14,6 +15,13 @@ pub struct Credential {
     pub client_id: String,
     /// Password; `None` is anonymous.
     pub token: Option<String>,
+}
+
+impl Credential {
+    /// The `n`th of this run's clients without a token.
+    fn anonymous(n: usize) -> Self {
+        Self { client_id: format!("bench-{}-{n}", std::process::id()), token: None }
+    }
 }
 
 /// Who the clients are: what a file says, or numbered and anonymous.
@@ -42,13 +50,40 @@ impl Credentials {
     /// The file has fewer.
     pub fn take(&self, count: usize) -> Result<Vec<Credential>, BenchError> {
         match &self.given {
-            None => Ok((0..count)
-                .map(|n| Credential { client_id: format!("bench-{}-{n}", std::process::id()), token: None })
-                .collect()),
+            None => Ok((0..count).map(Credential::anonymous).collect()),
             Some((_, given)) if given.len() >= count => Ok(given[..count].to_vec()),
             Some((file, given)) => Err(BenchError::Credentials {
                 file: file.clone(),
                 problem: format!("it has {} credentials, this run needs {count}", given.len()),
+            }),
+        }
+    }
+}
+
+/// Clients each of whom connects once. Threads share it.
+pub struct Fresh {
+    all: Credentials,
+    next: AtomicUsize,
+}
+
+impl From<Credentials> for Fresh {
+    fn from(all: Credentials) -> Self {
+        Self { all, next: AtomicUsize::new(0) }
+    }
+}
+
+impl Fresh {
+    /// One who has not connected yet.
+    ///
+    /// # Errors
+    /// The file has no more.
+    pub fn next(&self) -> Result<Credential, BenchError> {
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        match &self.all.given {
+            None => Ok(Credential::anonymous(next)),
+            Some((file, given)) => given.get(next).cloned().ok_or_else(|| BenchError::Credentials {
+                file: file.clone(),
+                problem: format!("each of its {} credentials was used once, and this run needs more", given.len()),
             }),
         }
     }
@@ -73,5 +108,28 @@ impl<'de> Deserialize<'de> for Pairs {
             }
         }
         deserializer.deserialize_map(InOrder)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_connects_once() {
+        let given = Some(("file".to_owned(), Pairs::parse(r#"{"b": "1", "a": "2"}"#)));
+        let fresh = Fresh::from(Credentials { given });
+        let ids: Vec<_> = (0..2).map(|_| fresh.next().ok().unwrap().client_id).collect();
+        assert_eq!(ids, ["b", "a"]);
+        assert!(matches!(fresh.next(), Err(BenchError::Credentials { .. })));
+        let anonymous = Fresh::from(Credentials::default());
+        let next = || anonymous.next().ok().unwrap().client_id;
+        assert_ne!(next(), next());
+    }
+
+    impl Pairs {
+        fn parse(text: &str) -> Vec<Credential> {
+            serde_json::from_str::<Pairs>(text).unwrap().0
+        }
     }
 }

@@ -68,6 +68,9 @@ pub struct BenchOptions {
     /// JSON map from client ID to token, used in the order of the file; without it clients are anonymous.
     #[arg(long, value_name = "FILE")]
     pub credentials: Option<PathBuf>,
+    /// Each connection is another client's, with a credential that no connection of this run had before (connect).
+    #[arg(long)]
+    pub fresh: bool,
     /// The administration API, http://HOST:PORT; callers are spread over several (admin).
     #[arg(long, value_name = "URL,..", value_delimiter = ',', default_value = "http://127.0.0.1:7947")]
     pub endpoint: Vec<String>,

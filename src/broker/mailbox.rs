@@ -107,6 +107,11 @@ impl Mailbox {
         }
     }
 
+    /// Whether nothing has come since.
+    pub fn is_empty(&self) -> bool {
+        self.queue.lock().is_empty()
+    }
+
     /// Swaps everything that came with `into` (empty), waiting for the first.
     pub async fn collect(&self, into: &mut Vec<Mail>) {
         loop {

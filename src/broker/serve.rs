@@ -36,7 +36,11 @@ pub(super) async fn serve(shared: Rc<Shared>, key: ConnKey, mut incoming: Box<In
             // Whatever the outcome, the claim goes back afterwards: the next holder has waited long enough.
             let _ = tokio::time::timeout(RELEASE_FLUSH, flush).await;
             shared.flushed(key);
-            let _ = tokio::time::timeout(GOODBYE, goodbye(&shared, &mut incoming)).await;
+            // Closing says as much as a goodbye, and there is nothing on its way that it could cut off.
+            let enough = shared.core.borrow().has_left(key) && !incoming.has_goodbye();
+            if !enough {
+                let _ = tokio::time::timeout(GOODBYE, goodbye(&shared, &mut incoming)).await;
+            }
         }
         End::Offended => {
             // The session is over; telling the client why holds nobody up.

@@ -7,7 +7,7 @@ use rookery_cluster::ids::{BrokerId, ClientId, Epoch, NodeId, Nonce, WorkerId};
 use rookery_cluster::retained::Time;
 use rookery_cluster::retained::store::Store;
 
-use super::core::{AuthRequest, Bulletin, ConnKey, Quota, View};
+use super::core::{Admitted, AuthRequest, Bulletin, ConnKey, Quota, View};
 use super::mailbox::{Answer, Asked, Mailbox};
 
 /// What a worker asks of the rest of the node. Nothing here waits; answers come by mail.
@@ -18,6 +18,9 @@ pub trait Services: Send + Sync + 'static {
     fn quota(&self) -> Box<dyn Quota>;
     /// Where the workers meet to publish figures below `$SYS`, if they do.
     fn bulletin(&self) -> Option<Box<dyn Bulletin>>;
+    /// Who has a token whose signature is known to be genuine: takes no longer than a packet does. Nobody for any other,
+    /// and for one that is not good any more: [`Services::authenticate`] looks closer.
+    fn recognise(&self, request: &AuthRequest) -> Option<Admitted>;
     /// Checks a token off this thread, then posts [`super::Mail::Authenticated`].
     fn authenticate(self: Arc<Self>, answer: Arc<Mailbox>, conn: ConnKey, request: AuthRequest);
     /// Asks for a claim.

@@ -32,24 +32,19 @@ pub struct Movable {
     socket: Option<TcpStream>,
     parked: Option<std::net::TcpStream>,
     /// Given back with the socket.
-    seat: Option<Seat>,
+    seat: Seat,
 }
 
 impl Movable {
-    /// A socket of the current runtime.
-    pub fn new(socket: TcpStream) -> Self {
-        Self { socket: Some(socket), parked: None, seat: None }
+    /// A non-blocking socket of no runtime yet, which occupies `seat` until it is dropped.
+    pub fn parked(socket: std::net::TcpStream, seat: Seat) -> Self {
+        Self { socket: None, parked: Some(socket), seat }
     }
 
-    /// A socket of the current runtime that occupies `seat` until it is dropped.
-    pub fn seated(socket: TcpStream, seat: Seat) -> Self {
-        Self { seat: Some(seat), ..Self::new(socket) }
-    }
-
-    /// Counts its seat as one of `source`; `false` if that has all that it may have. Without a seat nothing counts.
+    /// Counts its seat as one of `source`; `false` if that has all that it may have.
     #[must_use]
     pub fn settle(&mut self, source: Source) -> bool {
-        self.seat.as_mut().is_none_or(|seat| seat.settle(source))
+        self.seat.settle(source)
     }
 
     /// Takes the socket out of the current runtime.
@@ -219,6 +214,11 @@ impl Incoming {
     /// Tells the client's socket that nothing more comes.
     pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(self.movable()).poll_shutdown(cx)
+    }
+
+    /// Whether the transport's goodbye is more than the end of the bytes.
+    pub fn has_goodbye(&self) -> bool {
+        !matches!(self, Self::Tcp(_))
     }
 
     /// Says goodbye in the transport's own way.

@@ -2,29 +2,31 @@
 
 mod handover;
 mod loops;
+mod mail;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, mpsc};
 use std::task::Waker;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use rookery_cluster::clock::{Moment, SharedClock};
-use rookery_cluster::handle::{ClusterEvent, Holder, SendError};
+use rookery_cluster::handle::{Holder, SendError};
 use rookery_cluster::ids::{NodeId, NodeLife, WorkerId};
-use tokio::task::LocalSet;
+use tokio::runtime::LocalOptions;
 
 use self::loops::{drain, flusher, ticker};
+use self::mail::sweep;
 use super::Accountant;
-use super::core::{Batch, ConnKey, Core, Effect, Input, Stats, Usage, Via, origin};
+use super::Services;
+use super::core::{Batch, ConnKey, Core, Effect, Input, Stats, Usage};
 use super::mailbox::{Answer, Asked, Drained, LocalBatch, Mail, Mailbox};
 use super::retained::Keeper;
-use super::{Services, serve};
 
 /// What a worker is started with.
 pub struct WorkerConfig {
@@ -75,12 +77,23 @@ impl Worker {
     pub fn start(config: WorkerConfig) -> io::Result<Self> {
         let mailbox = config.mailboxes[usize::from(config.id.0)].clone();
         let stats = Arc::new(Mutex::new((Stats::default(), 0)));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let published = stats.clone();
+        // Its runtime cannot leave the thread, so it is made there.
+        let (tell, made) = mpsc::channel();
         let thread = std::thread::Builder::new().name(format!("worker-{}", config.id)).spawn(move || {
-            LocalSet::new().block_on(&runtime, run(config, published));
+            match tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+                Ok(runtime) => {
+                    drop(tell);
+                    runtime.block_on(run(config, published));
+                }
+                // Who asked waits for it.
+                Err(error) => drop(tell.send(error)),
+            }
         })?;
-        Ok(Self { mailbox, stats, thread: Some(thread) })
+        match made.recv() {
+            Ok(error) => Err(error),
+            Err(mpsc::RecvError) => Ok(Self { mailbox, stats, thread: Some(thread) }),
+        }
     }
 
     /// Its mailbox.
@@ -167,7 +180,10 @@ impl Shared {
         let services = &self.config.services;
         let worker = self.config.id;
         match effect {
-            Effect::Authenticate { conn, request } => services.clone().authenticate(self.mailbox(), conn, *request),
+            Effect::Authenticate { conn, request } => match services.recognise(&request) {
+                Some(admitted) => self.go_on(Input::Authenticated { conn, result: Ok(admitted) }),
+                None => services.clone().authenticate(self.mailbox(), conn, *request),
+            },
             Effect::Claim(request) => services.claim(request),
             Effect::Abandon { broker, client, nonce } => services.abandon(broker, client, nonce),
             Effect::Release { broker, client, epoch, nonce, leave, after: None } => {
@@ -230,9 +246,14 @@ impl Shared {
         } else {
             Input::NoCredit { to, batch }
         };
+        self.go_on(refused);
+    }
+
+    /// A step of the core that an effect leads to at once: its own effects are performed after those of the first.
+    fn go_on(&self, input: Input<'_>) {
         let now = self.config.clock.now();
         let mut effects = self.effects.borrow_mut();
-        self.core.borrow_mut().step(now, refused, self.config.services.view(), &mut effects);
+        self.core.borrow_mut().step(now, input, self.config.services.view(), &mut effects);
     }
 
     /// The connection's output is with the socket, or will never be: its claim may go back.
@@ -343,84 +364,13 @@ async fn run(config: WorkerConfig, stats: Arc<Mutex<(Stats, usize)>>) {
             drain(&shared).await;
             return;
         }
-        tokio::task::yield_now().await;
+        if !shared.mailbox().is_empty() {
+            tokio::task::yield_now().await;
+        }
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "tasks of a worker live and die with its LocalSet")]
+#[expect(clippy::disallowed_methods, reason = "tasks of a worker live and die with its runtime")]
 fn spawn(task: impl Future<Output = ()> + 'static) {
     tokio::task::spawn_local(task);
-}
-
-/// Performs all mail of one turn; a reason if the worker shall stop.
-fn sweep(shared: &Rc<Shared>, mail: &mut Vec<Mail>) -> Option<crate::mqtt::codec::ReasonCode> {
-    let mut accepted: BTreeMap<WorkerId, u64> = BTreeMap::new();
-    let mut stop = None;
-    for item in mail.drain(..) {
-        // However much there is, each piece done proves that the worker lives (R4).
-        shared.config.progress.fetch_add(1, Ordering::Relaxed);
-        match item {
-            Mail::Cluster(event) => on_cluster(shared, event),
-            Mail::Adopt { mut incoming, from, server_name, transport, spent } => {
-                if let Err(error) = incoming.attach() {
-                    tracing::warn!(%error, "a new connection could not be taken over");
-                    continue;
-                }
-                let accepted = Moment(shared.config.clock.now().0.saturating_sub(spent));
-                let key = shared.core.borrow_mut().open(accepted, from, server_name, transport);
-                spawn(serve::serve(shared.clone(), key, incoming));
-            }
-            Mail::Authenticated { conn, result } => shared.step(Input::Authenticated { conn, result }),
-            Mail::Local(batch) => {
-                let origin = origin(shared.config.life, batch.from);
-                shared.step(Input::Forwarded { origin, via: Via::Worker, runs: &batch.runs });
-                accepted.insert(batch.from, batch.seq);
-            }
-            Mail::LocalAccepted { from, through } => {
-                shared.step(Input::Accepted { from: Holder::Worker(from), through });
-            }
-            Mail::Asked { asked, answer } => shared.asked(&asked, answer),
-            Mail::Drain { broker, to, answer } => shared.drain(broker, to, answer),
-            Mail::Fetched { conn, reply } => shared.step(Input::Fetched { conn, reply }),
-            Mail::Stored { batches, through } => shared.stored(batches, through),
-            Mail::Retained { conn, broker, filter, page } => shared.on_retained(conn, broker, &filter, page),
-            Mail::Recheck { broker } => shared.step(Input::Recheck { broker }),
-            Mail::Reconfigured { broker, settings } => shared.step(Input::Reconfigured { broker, settings }),
-            Mail::CloseAll { reason } => shared.step(Input::CloseAll { reason }),
-            Mail::Sync(done) => done(),
-            Mail::Stop { reason } => stop = Some(reason),
-        }
-    }
-    for (to, through) in accepted {
-        let mail = Mail::LocalAccepted { from: shared.config.id, through };
-        shared.config.mailboxes[usize::from(to.0)].post(mail);
-    }
-    stop
-}
-
-fn on_cluster(shared: &Shared, event: ClusterEvent) {
-    match event {
-        ClusterEvent::Forwarded(batch) => {
-            let origin = origin(batch.origin, batch.worker);
-            let via = Via::Node { workers: &batch.workers, seq: batch.seq };
-            shared.step(Input::Forwarded { origin, via, runs: &batch.runs });
-            batch.receipt.done();
-        }
-        ClusterEvent::Accepted { peer, through } => {
-            shared.step(Input::Accepted { from: Holder::Peer(peer), through });
-        }
-        ClusterEvent::Room { peer } => shared.step(Input::Room { to: Holder::Peer(peer) }),
-        ClusterEvent::PeerExpired { peer } => shared.step(Input::Expired { holder: Holder::Peer(peer.node) }),
-        // Who hears that its interest is seen copies what is in the store by then.
-        ClusterEvent::Interest { token, changes } => {
-            shared.flush();
-            shared.step(Input::Interest { token, changes: &changes });
-        }
-        ClusterEvent::Barrier { token, seen } => shared.step(Input::Barrier { token, seen }),
-        ClusterEvent::InterestComplete(true) => shared.step(Input::InterestComplete),
-        ClusterEvent::InterestComplete(false) => {}
-        ClusterEvent::RetainedComplete => shared.step(Input::RetainedComplete),
-        ClusterEvent::Claim(event) => shared.step(Input::Claim(event)),
-        ClusterEvent::Will { token, broker, will } => shared.step(Input::Will { token, broker, will: &will }),
-    }
 }

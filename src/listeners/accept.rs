@@ -1,14 +1,14 @@
 //! One listener's loop.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::unix::AsyncFd;
 use tokio::time::{sleep, timeout_at};
 
 use super::budget::Budget;
@@ -27,7 +27,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// One listener.
 pub(super) struct Door {
     pub transport: Transport,
-    pub socket: TcpListener,
+    pub socket: AsyncFd<TcpListener>,
     pub tls: Option<Arc<ClientTls>>,
     /// Where proxies connect from that say whose connections they pass on; `None`: whoever connects is the client.
     pub proxies: Option<Arc<[Network]>>,
@@ -81,7 +81,7 @@ impl Door {
         tokio::pin!(pause);
         loop {
             tokio::select! {
-                accepted = self.socket.accept(), if !paused && handshakes.len() < self.bounds.handshakes => {
+                accepted = self.next(), if !paused && handshakes.len() < self.bounds.handshakes => {
                     match accepted {
                         Ok((socket, from)) => {
                             handshakes.extend(self.welcome(socket, from).map(|g| budget.meter(self.receive(g))));
@@ -94,6 +94,18 @@ impl Door {
                 }
                 () = &mut pause, if paused => paused = false,
                 Some(()) = handshakes.next(), if !handshakes.is_empty() => {}
+            }
+        }
+    }
+
+    /// The next connection. Its socket is not registered with this runtime: mostly it moves on at once.
+    async fn next(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        loop {
+            let mut readable = self.socket.readable().await?;
+            if let Ok(accepted) = readable.try_io(|listener| listener.get_ref().accept()) {
+                let (socket, from) = accepted?;
+                socket.set_nonblocking(true)?;
+                return Ok((socket, from));
             }
         }
     }
@@ -124,7 +136,7 @@ impl Door {
         // Of a socket that is gone already, the next read tells.
         let _ = socket.set_nodelay(true);
         let worker = seat.worker();
-        let guest = Guest { worker, socket: Movable::seated(socket, seat), from, _greeted: None };
+        let guest = Guest { worker, socket: Movable::parked(socket, seat), from, _greeted: None };
         if self.proxies.is_some() { Ok(guest) } else { self.settle(guest) }
     }
 
@@ -158,6 +170,7 @@ impl Door {
 
     /// Returns what arrived for which worker. `from` becomes what a proxy says it is.
     async fn greet(&self, mut guest: Guest, from: &mut SocketAddr) -> Result<(Arrived, usize), Lost> {
+        guest.socket.attach().map_err(|_| Failure::Gone)?;
         if self.proxies.is_some() {
             if let Some(client) = read_header(&mut guest.socket).await? {
                 guest.from = client;

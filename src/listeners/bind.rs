@@ -1,17 +1,19 @@
 //! Listening sockets.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
+use tokio::io::unix::AsyncFd;
 
 /// Connections that the kernel keeps until they are accepted: more than arrive in one turn of the runtime. (The
 /// kernel's own bound, `net.core.somaxconn`, may be lower.)
 const BACKLOG: i32 = 1024;
 
-/// Listens at `address` on the current runtime.
-pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+/// Listens at `address` on the current runtime, which is told of connections but does not take them: tokio's own
+/// listener would register each socket with a runtime that it leaves at once.
+#[expect(deprecated, reason = "what replaces it is unsafe; a TcpListener keeps its descriptor as long as it lives")]
+pub(super) fn listen(address: SocketAddr) -> io::Result<AsyncFd<TcpListener>> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A restart must not wait for the old connections' TIME_WAIT.
     socket.set_reuse_address(true)?;
@@ -22,5 +24,5 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    AsyncFd::new(socket.into())
 }

@@ -19,13 +19,13 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use rookery_cluster::limits::CONNECT_DEADLINE;
-use tokio::net::TcpListener;
+use tokio::io::unix::AsyncFd;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
@@ -181,7 +181,7 @@ impl Drop for Listeners {
 
 impl Open {
     fn start(door: Door, control: &Handle) -> io::Result<Self> {
-        let (transport, address, proxy) = (door.transport, door.socket.local_addr()?, door.proxies.is_some());
+        let (transport, address, proxy) = (door.transport, door.socket.get_ref().local_addr()?, door.proxies.is_some());
         tracing::info!(listener = setting(transport), %address, proxy, "listening");
         let task = control.spawn(door.run()).abort_handle();
         Ok(Self { transport, address, task })
@@ -198,7 +198,7 @@ fn wanted(config: &ListenersConfig) -> impl Iterator<Item = (Transport, SocketAd
     all.into_iter().flat_map(|(transport, addresses)| addresses.iter().map(move |address| (transport, *address)))
 }
 
-fn listen(transport: Transport, address: SocketAddr, has_tls: bool) -> io::Result<TcpListener> {
+fn listen(transport: Transport, address: SocketAddr, has_tls: bool) -> io::Result<AsyncFd<TcpListener>> {
     let name = setting(transport);
     if matches!(transport, Transport::Tls | Transport::Wss) && !has_tls {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name} needs a certificate")));

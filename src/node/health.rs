@@ -11,6 +11,7 @@ use rookery_cluster::retained::store::Store;
 
 use super::admin::Admin;
 use crate::api::ClusterView;
+use crate::auth::Verifier;
 use crate::broker::{Accountant, WorkerStats};
 use crate::listeners::reload::ReloadStats;
 use crate::listeners::{Counters, ListenerStats};
@@ -21,6 +22,7 @@ pub struct NodeHealth {
     pub admin: Arc<Admin>,
     pub lease: Lease,
     pub sessions: Sessions,
+    pub verifier: Verifier,
     /// What serves clients, while it does.
     pub life: RwLock<Option<LifeStats>>,
 }
@@ -81,6 +83,12 @@ impl NodeHealth {
             "rookery_lease_stuck_workers_total",
             "Lease renewals not sent because a worker stood still.",
             count(&lease.stuck_workers),
+        );
+        let (recognised, checked) = self.verifier.counts();
+        page.counters(
+            "rookery_tokens_total",
+            "Tokens of clients that were admitted as known to be genuine, and those whose signatures were checked.",
+            [("recognised", recognised), ("checked", checked)].map(|(how, n)| ([("how", how.to_owned())], n)),
         );
         page.counter("rookery_claims_total", "Claims on client IDs by this node's connections.", count(&claims.claims));
         let full = [("session", &claims.sessions_refused), ("filters", &claims.filters_refused)];

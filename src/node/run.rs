@@ -228,6 +228,7 @@ impl Node {
             admin: admin.clone(),
             lease: lease.clone(),
             sessions: sessions.clone(),
+            verifier: services.verifier().clone(),
             life: RwLock::default(),
         });
         let tools = Tools {

@@ -126,13 +126,22 @@ impl NodeServices {
         self.told.send_replace(index);
     }
 
+    /// The memory of tokens' signatures.
+    pub fn verifier(&self) -> &Verifier {
+        &self.verifier
+    }
+
     async fn check_in_turn(&self, request: &AuthRequest) -> Result<Admitted, Denied> {
         // It is never closed.
         let _permit = self.checks.acquire().await;
-        self.check(request)
+        self.check(request, |state, expected, token, now| self.verifier.verify(state, expected, token, now))
     }
 
-    fn check(&self, request: &AuthRequest) -> Result<Admitted, Denied> {
+    fn check(
+        &self,
+        request: &AuthRequest,
+        verify: impl FnOnce(&State, Option<BrokerId>, &str, UnixMillis) -> Result<Verified, Denied>,
+    ) -> Result<Admitted, Denied> {
         let state = self.metadata.view();
         let expected = match request.server_name.as_deref().map(|name| broker_of_name(&state, name, &self.domain)) {
             Some(NameOf::Broker(broker)) => Some(broker),
@@ -141,8 +150,7 @@ impl NodeServices {
         };
         let token = request.password.as_deref().unwrap_or_default();
         let token = std::str::from_utf8(token).map_err(|_| Denied::Malformed("not text".into()))?;
-        let now = self.clock.wall();
-        let verified = self.verifier.verify(&state, expected, token, now)?;
+        let verified = verify(&state, expected, token, self.clock.wall())?;
         if !request.client_id.is_empty() && request.client_id != *verified.client_id {
             return Err(Denied::OtherClient);
         }
@@ -253,6 +261,13 @@ impl Services for NodeServices {
 
     fn bulletin(&self) -> Option<Box<dyn Bulletin>> {
         self.figures.clone().map(|figures| Box::new(figures) as Box<dyn Bulletin>)
+    }
+
+    fn recognise(&self, request: &AuthRequest) -> Option<Admitted> {
+        let known = |state: &State, expected, token: &str, now| {
+            self.verifier.recognise(state, expected, token, now).ok_or(Denied::Unknown)
+        };
+        self.check(request, known).ok()
     }
 
     fn authenticate(self: Arc<Self>, answer: Arc<Mailbox>, conn: ConnKey, request: AuthRequest) {

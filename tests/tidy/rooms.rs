@@ -102,7 +102,7 @@ pub const ROOMS: &[Room] = &[
     pure("cluster/src/lib", &[], &[]),
     pure(IDS, &[], &[]),
     pure(LIMITS, &[], &[IDS]),
-    driver(CONSENSUS, &[], &[IDS]),
+    driver(CONSENSUS, &["futures_util"], &[IDS]),
     pure(HANDLE, &[], &[CLOCK, IDS, RETAINED]),
     // cluster: the four traits of the world, each with its real implementation
     driver(CLOCK, &["rustix"], &[]),

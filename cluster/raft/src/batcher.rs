@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use rookery_cluster::consensus::{Applied, ProposeError};
+use rookery_cluster::consensus::ProposeError;
 use rookery_cluster::ids::{GroupId, LogIndex, NodeId};
 use rookery_cluster::limits::{MAX_ENTRY_BYTES, MAX_ENTRY_COMMANDS, PROPOSAL_QUEUE, PROPOSE_TIMEOUT};
 use rookery_cluster::net::Purpose;
@@ -21,7 +21,7 @@ use crate::codec::COMMAND_OVERHEAD;
 use crate::net::link::{Answering, CallError};
 use crate::net::wire::{self, Answer};
 use crate::peers::Peers;
-use crate::replica::{Replica, Written};
+use crate::replica::{self, Replica, Standing};
 use crate::route::Route;
 
 /// Entries of one group that are under way from this node.
@@ -34,13 +34,22 @@ const SENT: u8 = 1;
 const GIVEN_UP: u8 = 2;
 
 struct Proposal {
-    command: Bytes,
+    /// Those of one caller, which belong into one entry and fit into it.
+    commands: Vec<Bytes>,
     /// Queued, sent (it may have been written) or given up by its caller.
     phase: Arc<AtomicU8>,
-    reply: oneshot::Sender<Result<Applied, ProposeError>>,
+    reply: oneshot::Sender<Result<Written, ProposeError>>,
 }
 
+/// Where an entry is in the log, and what its commands came to.
+pub(crate) type Written = (LogIndex, Vec<Bytes>);
+
 impl Proposal {
+    /// Bytes that it needs in an entry.
+    fn size(&self) -> usize {
+        self.commands.iter().map(|command| command.len() + COMMAND_OVERHEAD).sum()
+    }
+
     /// From now on it may have been written. False if the caller gave up before.
     fn send(&self) -> bool {
         self.phase.compare_exchange(QUEUED, SENT, Ordering::AcqRel, Ordering::Acquire) != Err(GIVEN_UP)
@@ -65,11 +74,11 @@ impl Batcher {
         Self { queue }
     }
 
-    /// Proposes a command and waits for its outcome.
-    pub(crate) async fn propose(&self, command: Bytes) -> Result<Applied, ProposeError> {
+    /// Proposes commands that fit into one entry, and waits for their outcomes.
+    pub(crate) async fn propose(&self, commands: Vec<Bytes>) -> Result<Written, ProposeError> {
         let (reply, outcome) = oneshot::channel();
         let phase = Arc::new(AtomicU8::new(QUEUED));
-        let proposal = Proposal { command, phase: phase.clone(), reply };
+        let proposal = Proposal { commands, phase: phase.clone(), reply };
         self.queue.try_send(proposal).map_err(|_| ProposeError::Unavailable)?;
         match timeout(PROPOSE_TIMEOUT, outcome).await {
             Ok(Ok(outcome)) => outcome,
@@ -92,7 +101,7 @@ struct Way {
 
 /// An entry handed over.
 enum Handed {
-    Here(Written),
+    Here(replica::Written),
     There(NodeId, Answering),
     /// Not handed over.
     Nowhere,
@@ -125,20 +134,17 @@ impl Way {
         if entry.is_empty() {
             return Handed::Nowhere;
         }
-        let commands: Vec<Bytes> = entry.iter().map(|p| p.command.clone()).collect();
+        let commands: Vec<Bytes> = entry.iter().flat_map(|p| p.commands.iter().cloned()).collect();
         let leader = match &self.replica {
-            Some(replica) => {
-                let status = replica.status();
-                if let Some(why) = status.stopped {
-                    return Handed::Stopped(ProposeError::Stopped(why));
-                }
-                if status.leads {
+            Some(replica) => match replica.standing() {
+                Standing::Stopped(why) => return Handed::Stopped(ProposeError::Stopped(why)),
+                Standing::Leads => {
                     return replica.write(commands).await.map_or_else(Handed::Stopped, Handed::Here);
                 }
                 // A node that has just joined holds an empty replica, which knows nobody: the members it joined through
                 // know the leader. Whoever is asked answers for itself, nothing is forwarded twice.
-                status.leader.or_else(|| self.route.leader())
-            }
+                Standing::Follows(leader) => leader.or_else(|| self.route.leader()),
+            },
             None => self.route.leader(),
         };
         let Some(leader) = leader else { return Handed::Nowhere };
@@ -184,12 +190,13 @@ impl Way {
 
 /// Takes what is waiting, as far as it fits into one entry; `spare` is what did not.
 fn collect(first: Proposal, waiting: &mut mpsc::Receiver<Proposal>, spare: &mut Option<Proposal>) -> Vec<Proposal> {
-    let mut size = first.command.len() + COMMAND_OVERHEAD;
+    let (mut size, mut commands) = (first.size(), first.commands.len());
     let mut entry = vec![first];
-    while entry.len() < MAX_ENTRY_COMMANDS {
+    while commands < MAX_ENTRY_COMMANDS {
         let Ok(next) = waiting.try_recv() else { break };
-        size += next.command.len() + COMMAND_OVERHEAD;
-        if size > MAX_ENTRY_BYTES {
+        size += next.size();
+        commands += next.commands.len();
+        if size > MAX_ENTRY_BYTES || commands > MAX_ENTRY_COMMANDS {
             *spare = Some(next);
             break;
         }
@@ -199,12 +206,15 @@ fn collect(first: Proposal, waiting: &mut mpsc::Receiver<Proposal>, spare: &mut 
 }
 
 fn fan_out(entry: Vec<Proposal>, index: LogIndex, outcomes: Vec<Bytes>) {
-    if outcomes.len() != entry.len() {
-        tracing::error!(%index, commands = entry.len(), outcomes = outcomes.len(), "the leader answered another entry");
+    let commands: usize = entry.iter().map(|p| p.commands.len()).sum();
+    if outcomes.len() != commands {
+        tracing::error!(%index, commands, outcomes = outcomes.len(), "the leader answered another entry");
         return refuse(entry, &ProposeError::Unknown);
     }
-    for (proposal, outcome) in entry.into_iter().zip(outcomes) {
-        let _ = proposal.reply.send(Ok(Applied { index, outcome }));
+    let mut outcomes = outcomes.into_iter();
+    for proposal in entry {
+        let of_it = outcomes.by_ref().take(proposal.commands.len()).collect();
+        let _ = proposal.reply.send(Ok((index, of_it)));
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use openraft::EntryPayload;
 use openraft::vote::{RaftLeaderId, RaftVote};
+use rookery_cluster::limits::{MAX_COMMAND_BYTES, MAX_ENTRY_BYTES, MAX_ENTRY_COMMANDS, PROPOSE_TOGETHER_BYTES};
 
 use crate::types::{Batch, Entry, LeaderId, LogId, Membership, SnapshotMeta, StoredMembership, Vote};
 
@@ -18,6 +19,9 @@ const MEMBERSHIP: u8 = 2;
 
 /// Bytes that an entry needs besides its commands, at most, and per command.
 pub(crate) const COMMAND_OVERHEAD: usize = 4;
+
+const _: () =
+    assert!(PROPOSE_TOGETHER_BYTES + MAX_COMMAND_BYTES + COMMAND_OVERHEAD * MAX_ENTRY_COMMANDS <= MAX_ENTRY_BYTES);
 
 /// Bytes that are not what they should be: damaged, or written by a later version.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

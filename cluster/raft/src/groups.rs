@@ -8,7 +8,7 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use rookery_cluster::consensus::{Applied, BoxFuture, Consensus, GroupStatus, ProposeError};
 use rookery_cluster::ids::{GroupId, LogIndex, NodeId};
-use rookery_cluster::limits::{MAX_COMMAND_BYTES, PROPOSE_TIMEOUT};
+use rookery_cluster::limits::{MAX_COMMAND_BYTES, MAX_ENTRY_COMMANDS, PROPOSE_TIMEOUT, PROPOSE_TOGETHER_BYTES};
 use rookery_cluster::net::Purpose;
 use rookery_proto::raft::CallKind;
 use rookery_proto::raft::raft_server::RaftServer;
@@ -196,7 +196,25 @@ impl Consensus for Groups {
                 return Err(ProposeError::TooLarge);
             }
             let known = self.0.group(group).ok_or(ProposeError::Unavailable)?;
-            known.batcher.propose(command).await
+            let (index, mut outcomes) = known.batcher.propose(vec![command]).await?;
+            let outcome = outcomes.pop().ok_or(ProposeError::Unknown)?;
+            Ok(Applied { index, outcome })
+        })
+    }
+
+    fn propose_all(&self, group: GroupId, commands: Vec<Bytes>) -> BoxFuture<'_, Result<Vec<Bytes>, ProposeError>> {
+        Box::pin(async move {
+            let (last, first) = commands
+                .split_last()
+                .map_or((0, 0), |(last, before)| (last.len(), before.iter().map(Bytes::len).sum::<usize>()));
+            if last > MAX_COMMAND_BYTES || first > PROPOSE_TOGETHER_BYTES || commands.len() > MAX_ENTRY_COMMANDS {
+                return Err(ProposeError::TooLarge);
+            }
+            if commands.is_empty() {
+                return Ok(Vec::new());
+            }
+            let known = self.0.group(group).ok_or(ProposeError::Unavailable)?;
+            Ok(known.batcher.propose(commands).await?.1)
         })
     }
 

@@ -42,6 +42,15 @@ pub(crate) struct Replica {
     signals: Arc<Signals>,
 }
 
+/// Where a replica stands.
+pub(crate) enum Standing {
+    Leads,
+    /// That node, if it knows one.
+    Follows(Option<NodeId>),
+    /// And why.
+    Stopped(String),
+}
+
 /// A write handed to the Raft core.
 pub(crate) struct Written(oneshot::Receiver<ClientWriteResult<Types>>);
 
@@ -85,12 +94,31 @@ impl Replica {
         self.status_of(&self.raft.metrics().borrow_watched())
     }
 
+    /// The part of the status that a proposal goes by.
+    pub(crate) fn standing(&self) -> Standing {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        match self.stopped_of(&metrics) {
+            Some(why) => Standing::Stopped(why),
+            None if self.leads_by(&metrics) => Standing::Leads,
+            None => Standing::Follows(metrics.current_leader.map(NodeId)),
+        }
+    }
+
+    fn leads_by(&self, metrics: &RaftMetrics<Types>) -> bool {
+        metrics.state == ServerState::Leader && metrics.current_leader == Some(self.me.0)
+    }
+
+    fn stopped_of(&self, metrics: &RaftMetrics<Types>) -> Option<String> {
+        let why = self.signals.stopped.lock().clone();
+        match &metrics.running_state {
+            Ok(()) => why,
+            Err(fatal) => Some(why.unwrap_or_else(|| fatal.to_string())),
+        }
+    }
+
     fn status_of(&self, metrics: &RaftMetrics<Types>) -> GroupStatus {
-        let leads = metrics.state == ServerState::Leader && metrics.current_leader == Some(self.me.0);
-        let stopped = match &metrics.running_state {
-            Ok(()) => self.signals.stopped.lock().clone(),
-            Err(fatal) => Some(self.signals.stopped.lock().clone().unwrap_or_else(|| fatal.to_string())),
-        };
+        let (leads, stopped) = (self.leads_by(metrics), self.stopped_of(metrics));
         let members = metrics.membership_config.membership();
         GroupStatus {
             leader: if stopped.is_some() { None } else { metrics.current_leader.map(NodeId) },

@@ -94,13 +94,26 @@ impl Observer for Watcher {
         let shared = &self.board.0;
         let mut shards = shared.shards.lock();
         let shard = shards.entry(self.group).or_default();
+        let news = !effects.is_empty() || !is_routine(&shard.view, &view);
         shard.view = view;
-        shard.fresh = true;
+        shard.fresh |= news;
         let room = MAX_EFFECTS.saturating_sub(shard.effects.len());
         let dropped = effects.len().saturating_sub(room);
         shard.effects.extend(effects.into_iter().take(room));
         drop(shards);
         shared.dropped.fetch_add(dropped as u64, Ordering::Relaxed);
-        shared.changed.notify_one();
+        if news {
+            shared.changed.notify_one();
+        }
     }
+}
+
+/// Whether nothing happened but that free clients were claimed, and maybe others released: nothing that the shepherd does
+/// depends on it, and it is most of what happens. Without a claim it may be the first entry of a new leader.
+fn is_routine(before: &ShardView, now: &ShardView) -> bool {
+    now.epoch > before.epoch
+        && before.firing.is_empty()
+        && now.firing.is_empty()
+        && before.lives.keys().eq(now.lives.keys())
+        && before.expired == now.expired
 }

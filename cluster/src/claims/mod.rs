@@ -232,13 +232,12 @@ impl Sessions {
         match act {
             None => {}
             Some(Act::Post(worker, event)) => self.post(worker, event),
-            Some(Act::Release(ending)) => {
-                self.0.runtime.spawn(node::release(self.clone(), ending));
-            }
+            Some(Act::Release(ending)) => self.give_back(ending),
             Some(Act::Both(worker, event, ending)) => {
                 self.post(worker, event);
-                self.0.runtime.spawn(node::release(self.clone(), ending));
+                self.give_back(ending);
             }
+            Some(Act::Hurry(key)) => self.0.streams.hurry(self.0.meta.group_of(key.broker, &key.client)),
             Some(Act::Dropped) => {
                 self.0.stats.releases_dropped.fetch_add(1, Ordering::Relaxed);
             }

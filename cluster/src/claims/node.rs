@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use tracing::{debug, error};
 
 use super::registry::{Asking, Ending, refusal};
+use super::streams::Answer;
 use super::{ASK_AGAIN, RETRY, Sessions};
 use crate::consensus::ProposeError;
 use crate::handle::{ClaimRefusal, SessionGrant};
@@ -114,15 +115,33 @@ async fn pause(wake: &Notify, limit: Duration) {
     let _either = tokio::time::timeout(limit, wake.notified()).await;
 }
 
-/// Releases what no connection serves any more.
-pub(super) async fn release(sessions: Sessions, ending: Ending) {
-    let Ending { key, by, epoch, leave } = ending;
-    let_go(&sessions, by.life, &key, Proposal::Release { key: key.clone(), nonce: by.nonce, epoch, leave }).await;
-    sessions.0.registry.lock().released(by, epoch);
+impl Sessions {
+    /// Releases what no connection serves any more. Nothing waits here: the shard is told when it is the claim's turn.
+    pub(super) fn give_back(&self, ending: Ending) {
+        let Ending { key, by, epoch, leave, haste } = ending;
+        let group = self.0.meta.group_of(key.broker, &key.client);
+        let what = Proposal::Release { key, nonce: by.nonce, epoch, leave };
+        let sessions = self.clone();
+        let waiter = Box::new(move |answer: Answer| sessions.given_back(by, epoch, answer.err()));
+        if let Err(why) = self.0.streams.entrust(by.life, group, what, haste, waiter) {
+            self.given_back(by, epoch, Some(why));
+        }
+    }
+
+    fn given_back(&self, by: Claimant, epoch: Epoch, failed: Option<ProposeError>) {
+        self.count_dropped(failed);
+        self.0.registry.lock().released(by, epoch);
+    }
+
+    /// If there was no room, the next claimant's revocation brings it back (R4).
+    fn count_dropped(&self, failed: Option<ProposeError>) {
+        if let Some(ProposeError::Unavailable | ProposeError::TooLarge | ProposeError::Stopped(_)) = failed {
+            self.0.stats.releases_dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
-/// Proposes until it is committed or `life` is over. If there is no room, the next claimant's revocation brings it
-/// back (R4).
+/// Proposes until it is committed or `life` is over.
 async fn let_go(sessions: &Sessions, life: NodeLife, key: &ClaimKey, what: Proposal) {
     let group = sessions.0.meta.group_of(key.broker, &key.client);
     let mut known = false;
@@ -130,7 +149,5 @@ async fn let_go(sessions: &Sessions, life: NodeLife, key: &ClaimKey, what: Propo
         Ok(mut pending) => pending.outcome().await,
         Err(why) => Err(why),
     };
-    if let Err(ProposeError::Unavailable | ProposeError::TooLarge | ProposeError::Stopped(_)) = outcome {
-        sessions.0.stats.releases_dropped.fetch_add(1, Ordering::Relaxed);
-    }
+    sessions.count_dropped(outcome.err());
 }

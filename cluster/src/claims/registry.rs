@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::MIN_WAITING;
+use super::streams::Haste;
 use crate::control::{Notice, NoticeKind};
 use crate::handle::{ClaimEvent, ClaimRefusal, Leave, SessionGrant};
 use crate::ids::{BrokerId, Epoch, NodeLife, Nonce, WorkerId};
@@ -34,8 +35,8 @@ struct Entry {
 enum Standing {
     /// Not answered yet. `gone`: its connection closed in the meantime.
     Asking { wake: Arc<Notify>, gone: bool },
-    /// Serves under this epoch.
-    Holds(Epoch),
+    /// Serves under this epoch. `wanted`: somebody waits for the client.
+    Holds { epoch: Epoch, wanted: bool },
 }
 
 /// What is to be done outside.
@@ -47,6 +48,8 @@ pub(super) enum Act {
     Release(Ending),
     /// Both.
     Both(WorkerId, ClaimEvent, Ending),
+    /// Somebody waits for the release of this client, which is on its way.
+    Hurry(ClaimKey),
     /// A release found no room.
     Dropped,
 }
@@ -58,6 +61,14 @@ pub(super) struct Ending {
     pub(super) by: Claimant,
     pub(super) epoch: Epoch,
     pub(super) leave: Leave,
+    pub(super) haste: Haste,
+}
+
+impl Ending {
+    /// One for which somebody may wait.
+    fn at_once(key: ClaimKey, by: Claimant, epoch: Epoch, leave: Leave) -> Self {
+        Self { key, by, epoch, leave, haste: Haste::Now }
+    }
 }
 
 /// How a claim begins.
@@ -141,9 +152,9 @@ impl Registry {
         session: Option<SessionGrant>,
     ) -> Option<Act> {
         match self.entries.get_mut(&by.nonce).filter(|e| e.by == by) {
-            Some(Entry { standing: Standing::Holds(_), .. }) => None,
+            Some(Entry { standing: Standing::Holds { .. }, .. }) => None,
             Some(entry) if !ring(entry) => {
-                entry.standing = Standing::Holds(epoch);
+                entry.standing = Standing::Holds { epoch, wanted: false };
                 let worker = entry.worker;
                 self.answered(key.broker);
                 let ClaimKey { broker, client } = key;
@@ -152,22 +163,23 @@ impl Registry {
             }
             _ => {
                 self.remove(by);
-                self.start_release(Ending { key, by, epoch, leave: Leave::untouched(session) })
+                self.start_release(Ending::at_once(key, by, epoch, Leave::untouched(session)))
             }
         }
     }
 
     fn revoked(&mut self, key: ClaimKey, by: Claimant, epoch: Epoch) -> Option<Act> {
-        let entry = self.entries.get(&by.nonce).filter(|e| e.by == by);
-        if let Some(Entry { worker, standing: Standing::Holds(held), .. }) = entry
+        let entry = self.entries.get_mut(&by.nonce).filter(|e| e.by == by);
+        if let Some(Entry { worker, standing: Standing::Holds { epoch: held, wanted }, .. }) = entry
             && *held == epoch
         {
+            *wanted = true;
             let ClaimKey { broker, client } = key;
             return Some(Act::Post(*worker, ClaimEvent::Revoked { broker, client, nonce: by.nonce, epoch }));
         }
         // Its grant was not heard of: it never served, and must not begin to.
         let refused = self.refused(by, ClaimRefusal::Superseded);
-        match (refused, self.start_release(Ending { key, by, epoch, leave: Leave::NEVER_SERVED })) {
+        match (refused, self.start_release(Ending::at_once(key, by, epoch, Leave::NEVER_SERVED))) {
             (Some(Act::Post(worker, event)), Some(Act::Release(ending))) => Some(Act::Both(worker, event, ending)),
             (Some(post), _) => Some(post),
             (None, release) => release,
@@ -189,9 +201,12 @@ impl Registry {
     }
 
     pub(super) fn release(&mut self, key: ClaimKey, nonce: Nonce, epoch: Epoch, leave: Leave) -> Option<Act> {
-        let by = self.entries.get(&nonce)?.by;
+        let Entry { by, standing, .. } = self.entries.get(&nonce)?;
+        let (by, wanted) = (*by, matches!(standing, Standing::Holds { wanted: true, .. }));
         self.remove(by);
-        self.start_release(Ending { key, by, epoch, leave })
+        // The end of a session that leaves nothing behind.
+        let lazy = leave == Leave::default() && !wanted;
+        self.start_release(Ending { key, by, epoch, leave, haste: if lazy { Haste::Lazy } else { Haste::Now } })
     }
 
     /// Who holds the claim of the connection `nonce`, and on which worker.
@@ -207,11 +222,11 @@ impl Registry {
                 wake.notify_one();
                 None
             }
-            Standing::Holds(epoch) => {
+            Standing::Holds { epoch, .. } => {
                 let (by, epoch) = (entry.by, *epoch);
                 self.remove(by);
                 // Whoever abandons has not heard of the grant.
-                self.start_release(Ending { key: key.clone(), by, epoch, leave: Leave::NEVER_SERVED })
+                self.start_release(Ending::at_once(key.clone(), by, epoch, Leave::NEVER_SERVED))
             }
         }
     }
@@ -238,11 +253,11 @@ impl Registry {
         (self.entries.len() - self.waiting, self.waiting)
     }
 
-    /// Nothing, if it is on its way already.
+    /// If it is on its way already, that is hurried: who comes with it a second time knows of somebody who waits.
     fn start_release(&mut self, ending: Ending) -> Option<Act> {
         let Ending { by, epoch, .. } = ending;
         if self.releasing.contains(&(by, epoch)) {
-            return None;
+            return Some(Act::Hurry(ending.key));
         }
         if self.releasing.len() >= self.max_releasing {
             return Some(Act::Dropped);
@@ -282,7 +297,7 @@ fn ring(entry: &Entry) -> bool {
             wake.notify_one();
             *gone
         }
-        Standing::Holds(_) => false,
+        Standing::Holds { .. } => false,
     }
 }
 

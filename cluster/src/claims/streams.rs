@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use parking_lot::Mutex;
@@ -15,10 +16,10 @@ use tokio::task::JoinSet;
 use tracing::error;
 
 use super::{MAX_RELEASING, MAX_WAITING};
-use crate::consensus::{Applied, BoxFuture, ProposeError, SharedConsensus};
+use crate::consensus::{BoxFuture, ProposeError, SharedConsensus};
 use crate::control::SharedMeta;
 use crate::ids::{Epoch, GroupId, NodeLife, Sequence};
-use crate::limits::{MAX_COMMAND_BYTES, PROPOSAL_QUEUE};
+use crate::limits::{CLAIM_RESEND, MAX_COMMAND_BYTES, MAX_ENTRY_COMMANDS, PROPOSAL_QUEUE, PROPOSE_TOGETHER_BYTES};
 use crate::sessions::{Bounded, Command, Outbox, Outcome, Proposal, Round, Sending, Ticket};
 
 /// Proposals to one shard that are under way at one time; the others wait their turn.
@@ -27,15 +28,30 @@ const WINDOW: usize = 1024;
 const MAX_QUEUED: usize = MAX_WAITING + MAX_RELEASING;
 /// Pause before what was not answered is sent again.
 const RETRY: Duration = Duration::from_millis(50);
+/// How long what nobody waits for may lie before it is handed over.
+pub(super) const LINGER: Duration = Duration::from_millis(10);
 /// Bytes of a proposal besides what [`bytes_of`] counts, at most.
 const PROPOSAL_OVERHEAD: usize = 256;
 /// Bytes of one change of a subscription besides its filter, at most.
 pub(super) const CHANGE_OVERHEAD: usize = 16;
 
 const _: () = assert!(WINDOW * 2 < PROPOSAL_QUEUE);
+const _: () = assert!(LINGER.as_millis() * 10 < CLAIM_RESEND.as_millis());
 const _: () = assert!(PROPOSAL_OVERHEAD < MAX_COMMAND_BYTES);
 
-type Answer = Result<Outcome, ProposeError>;
+pub(super) type Answer = Result<Outcome, ProposeError>;
+
+/// Is told a proposal's outcome once, or dropped with the node. Must not wait.
+pub(super) type Waiter = Box<dyn FnOnce(Answer) + Send>;
+
+/// How soon a proposal is to be handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Haste {
+    /// As soon as what was handed over before has its outcome.
+    Now,
+    /// With the next one that is in haste, [`LINGER`] at most: nobody waits for it.
+    Lazy,
+}
 
 /// All streams of this node.
 pub(super) struct Streams {
@@ -51,10 +67,28 @@ struct Lane {
     group: GroupId,
     consensus: SharedConsensus,
     meta: SharedMeta,
-    outbox: Mutex<Outbox<oneshot::Sender<Answer>>>,
+    desk: Mutex<Desk>,
     bell: Notify,
     /// The last epoch that the shard told this node of.
     heard: AtomicU64,
+}
+
+/// What a stream has to hand over, and how soon.
+struct Desk {
+    outbox: Outbox<Waiter>,
+    in_haste: bool,
+    /// Something that is not in haste lies there.
+    lingers: bool,
+    /// Nothing is under way: the stream's task waits to be told of more, and looks by itself otherwise.
+    idle: bool,
+}
+
+/// What a stream does next.
+enum Next {
+    HandOver,
+    /// Within [`LINGER`], if nothing happens before.
+    Linger,
+    Wait,
 }
 
 /// A proposal under way. Dropped before its outcome is known, it is given up: `known` says then whether the shard may
@@ -80,21 +114,61 @@ impl Streams {
         what: Proposal,
         known: &'a mut bool,
     ) -> Result<Pending<'a>, ProposeError> {
+        let (reply, answer) = oneshot::channel();
+        let waiter = Box::new(move |outcome| drop(reply.send(outcome)));
+        let (lane, ticket) = self.submit(life, group, what, Haste::Now, waiter)?;
+        Ok(Pending { lane, ticket, answer, known })
+    }
+
+    /// As [`Streams::propose`], for who waits for the outcome however long that takes. After an error `waiter` is told
+    /// nothing.
+    pub(super) fn entrust(
+        &self,
+        life: NodeLife,
+        group: GroupId,
+        what: Proposal,
+        haste: Haste,
+        waiter: Waiter,
+    ) -> Result<(), ProposeError> {
+        self.submit(life, group, what, haste, waiter).map(|_| ())
+    }
+
+    fn submit(
+        &self,
+        life: NodeLife,
+        group: GroupId,
+        what: Proposal,
+        haste: Haste,
+        waiter: Waiter,
+    ) -> Result<(Arc<Lane>, Ticket), ProposeError> {
         if bytes_of(&what) > MAX_COMMAND_BYTES - PROPOSAL_OVERHEAD {
             return Err(ProposeError::TooLarge);
         }
         let lane = self.lane(group, life);
-        let (reply, answer) = oneshot::channel();
-        let mut outbox = lane.outbox.lock();
-        if outbox.life() < life {
-            outbox.renew(life);
-        } else if outbox.life() > life {
+        let mut desk = lane.desk.lock();
+        let mut void = Vec::new();
+        if desk.outbox.life() < life {
+            void = desk.outbox.give_up_all();
+            desk.outbox.renew(life);
+        } else if desk.outbox.life() > life {
             return Err(ProposeError::Unavailable);
         }
-        let ticket = outbox.push(what, reply).map_err(|_| ProposeError::Unavailable)?;
-        drop(outbox);
-        lane.bell.notify_one();
-        Ok(Pending { lane, ticket, answer, known })
+        let pushed = desk.outbox.push(what, waiter).map_err(|_| ProposeError::Unavailable);
+        let wakes = pushed.is_ok() && desk.note(haste);
+        drop(desk);
+        void.into_iter().for_each(|waiter| waiter(Err(ProposeError::Unknown)));
+        if wakes {
+            lane.bell.notify_one();
+        }
+        pushed.map(|ticket| (lane, ticket))
+    }
+
+    /// Hands over what lies there for `group`: somebody waits for it by now.
+    pub(super) fn hurry(&self, group: GroupId) {
+        let Some(lane) = self.lanes.lock().get(&group).cloned() else { return };
+        if lane.desk.lock().note(Haste::Now) {
+            lane.bell.notify_one();
+        }
     }
 
     /// The last epoch that `group` told this node of.
@@ -102,19 +176,24 @@ impl Streams {
         self.lanes.lock().get(&group).map_or(Epoch(0), |lane| Epoch(lane.heard.load(Ordering::Relaxed)))
     }
 
-    /// Stops handing over, as a crash would.
+    /// Stops handing over, as a crash would. Who waits is told nothing.
     pub(super) fn stop(&self) {
         self.tasks.lock().abort_all();
+        for lane in self.lanes.lock().values() {
+            let void = lane.desk.lock().outbox.give_up_all();
+            drop(void);
+        }
     }
 
     fn lane(&self, group: GroupId, life: NodeLife) -> Arc<Lane> {
         let mut lanes = self.lanes.lock();
         let lane = lanes.entry(group).or_insert_with(|| {
+            let outbox = Outbox::new(life, WINDOW, MAX_QUEUED);
             let lane = Arc::new(Lane {
                 group,
                 consensus: self.consensus.clone(),
                 meta: self.meta.clone(),
-                outbox: Mutex::new(Outbox::new(life, WINDOW, MAX_QUEUED)),
+                desk: Mutex::new(Desk { outbox, in_haste: false, lingers: false, idle: true }),
                 bell: Notify::new(),
                 heard: AtomicU64::new(0),
             });
@@ -122,6 +201,17 @@ impl Streams {
             lane
         });
         lane.clone()
+    }
+}
+
+impl Desk {
+    /// Something is there to be handed over that soon. Whether the stream's task must be told.
+    fn note(&mut self, haste: Haste) -> bool {
+        let noted = match haste {
+            Haste::Now => &mut self.in_haste,
+            Haste::Lazy => &mut self.lingers,
+        };
+        !std::mem::replace(noted, true) && self.idle
     }
 }
 
@@ -150,7 +240,7 @@ impl Pending<'_> {
 
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
-        let unanswered = self.lane.outbox.lock().give_up(self.ticket);
+        let unanswered = self.lane.desk.lock().outbox.give_up(self.ticket);
         // Or it was answered, and nobody has looked.
         if unanswered || self.answer.try_recv().is_ok() {
             *self.known = true;
@@ -158,43 +248,83 @@ impl Drop for Pending<'_> {
     }
 }
 
-/// What became of something that was handed over.
+/// Proposals that are handed over together.
+struct Together {
+    round: Round,
+    numbers: Vec<Sequence>,
+    commands: Vec<Bytes>,
+}
+
+/// What became of some that were handed over together.
 struct Done {
     round: Round,
-    number: Sequence,
-    answer: Result<Applied, ProposeError>,
+    numbers: Vec<Sequence>,
+    answer: Result<Vec<Bytes>, ProposeError>,
 }
 
 type Flying = FuturesUnordered<BoxFuture<'static, Done>>;
 
 impl Lane {
-    /// Runs for ever.
+    /// Runs for ever. What comes while something is under way gathers, and is handed over together.
     async fn run(self: Arc<Self>) {
         let (mut flying, mut round) = (Flying::new(), Round::default());
+        let linger = tokio::time::sleep(LINGER);
+        tokio::pin!(linger);
+        let mut lingering = false;
         loop {
-            let failed = self.hand_over(&mut flying, &mut round) || {
-                tokio::select! {
-                    () = self.bell.notified() => false,
-                    Some(done) = flying.next(), if !flying.is_empty() => self.settle(done),
+            match self.look(flying.is_empty(), round) {
+                Next::HandOver => {
+                    lingering = false;
+                    if self.hand_over(&mut flying, &mut round) {
+                        tokio::time::sleep(RETRY).await;
+                    }
+                    continue;
                 }
-            };
-            if failed {
-                tokio::time::sleep(RETRY).await;
+                Next::Linger if !lingering => {
+                    lingering = true;
+                    linger.set(tokio::time::sleep(LINGER));
+                }
+                Next::Linger | Next::Wait => {}
             }
+            tokio::select! {
+                () = self.bell.notified() => {}
+                () = &mut linger, if lingering => {
+                    lingering = false;
+                    self.desk.lock().in_haste = true;
+                }
+                Some(done) = flying.next(), if !flying.is_empty() => if self.settle(done) {
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    /// What is next, where `idle` says that nothing is under way.
+    fn look(&self, idle: bool, round: Round) -> Next {
+        let mut desk = self.desk.lock();
+        desk.idle = idle;
+        if idle && desk.in_haste || desk.outbox.round() != round {
+            Next::HandOver
+        } else if desk.lingers {
+            Next::Linger
+        } else {
+            Next::Wait
         }
     }
 
     /// Hands over all that may be; whether that failed.
     fn hand_over(&self, flying: &mut Flying, round: &mut Round) -> bool {
-        loop {
-            let Some(sending) = self.outbox.lock().send() else { return false };
-            if sending.round != *round {
+        {
+            let mut desk = self.desk.lock();
+            (desk.in_haste, desk.lingers, desk.idle) = (false, false, false);
+        }
+        while let Some(together) = self.take() {
+            if together.round != *round {
                 // Everything is sent again: nobody needs the answers to earlier copies.
                 flying.clear();
-                *round = sending.round;
+                *round = together.round;
             }
-            let sending = Sending { command: self.bounded(sending.command), ..sending };
-            let mut attempt = attempt(self.consensus.clone(), self.group, sending).boxed();
+            let mut attempt = attempt(self.consensus.clone(), self.group, together).boxed();
             // Consensus keeps the order in which it is first asked.
             match (&mut attempt).now_or_never() {
                 Some(done) => {
@@ -205,6 +335,7 @@ impl Lane {
                 None => flying.push(attempt),
             }
         }
+        false
     }
 
     /// What begins a session or lets it grow says how much the shard may hold of its broker.
@@ -222,40 +353,63 @@ impl Lane {
         }
     }
 
-    /// Brings an answer to who waits for it. Whether a new round begins that must not begin at once.
-    fn settle(&self, Done { round, number, answer }: Done) -> bool {
-        let outcome = answer.and_then(|applied| {
-            Outcome::decode(&applied.outcome).map_err(|why| ProposeError::Stopped(why.to_string()))
-        });
-        match outcome {
-            Ok(outcome) => {
-                if let Outcome::Granted { epoch, .. }
-                | Outcome::GrantedSession { epoch, .. }
-                | Outcome::Outdated { epoch } = outcome
-                {
-                    self.heard.fetch_max(epoch.0, Ordering::Relaxed);
-                }
-                let answered = self.outbox.lock().answered(round, number, outcome);
-                if let Some((waiter, outcome)) = answered {
-                    let _gone = waiter.send(Ok(outcome));
-                }
+    /// The next to be handed over: what goes into one entry. What finds the window full is in haste when it has room.
+    fn take(&self) -> Option<Together> {
+        let mut desk = self.desk.lock();
+        let mut together = Together { round: desk.outbox.round(), numbers: Vec::new(), commands: Vec::new() };
+        let mut bytes = 0;
+        while together.numbers.len() < MAX_ENTRY_COMMANDS && bytes <= PROPOSE_TOGETHER_BYTES {
+            let Some(Sending { number, command, .. }) = desk.outbox.send() else { break };
+            let command = self.bounded(command).encode();
+            bytes += command.len();
+            together.numbers.push(number);
+            together.commands.push(command);
+        }
+        if together.numbers.is_empty() {
+            desk.in_haste |= desk.outbox.has_unsent();
+            return None;
+        }
+        Some(together)
+    }
+
+    /// Brings answers to who waits for them. Whether a new round begins that must not begin at once.
+    fn settle(&self, Done { round, numbers, answer }: Done) -> bool {
+        let decoded = |outcome: &Bytes| Outcome::decode(outcome).map_err(|why| ProposeError::Stopped(why.to_string()));
+        match answer.and_then(|outcomes| outcomes.iter().map(decoded).collect::<Result<Vec<_>, _>>()) {
+            Ok(outcomes) => {
+                let mut desk = self.desk.lock();
+                let answered = numbers.into_iter().zip(outcomes).filter_map(|(number, outcome)| {
+                    self.hear(&outcome);
+                    desk.outbox.answered(round, number, outcome)
+                });
+                let answered: Vec<_> = answered.collect();
+                drop(desk);
+                answered.into_iter().for_each(|(waiter, outcome)| waiter(Ok(outcome)));
                 false
             }
-            Err(ProposeError::Unavailable | ProposeError::Unknown) => self.outbox.lock().failed(round),
+            Err(ProposeError::Unavailable | ProposeError::Unknown) => self.desk.lock().outbox.failed(round),
             Err(why @ (ProposeError::TooLarge | ProposeError::Stopped(_))) => {
-                let mut outbox = self.outbox.lock();
-                let (failed, waiters) = (outbox.failed(round), outbox.give_up_all());
-                drop(outbox);
+                let mut desk = self.desk.lock();
+                let (failed, waiters) = (desk.outbox.failed(round), desk.outbox.give_up_all());
+                drop(desk);
                 if failed {
                     error!(group = %self.group, %why, "a shard takes no proposals of this node");
                 }
-                waiters.into_iter().for_each(|waiter| drop(waiter.send(Err(why.clone()))));
+                waiters.into_iter().for_each(|waiter| waiter(Err(why.clone())));
                 failed
             }
         }
     }
+
+    fn hear(&self, outcome: &Outcome) {
+        if let Outcome::Granted { epoch, .. } | Outcome::GrantedSession { epoch, .. } | Outcome::Outdated { epoch } =
+            outcome
+        {
+            self.heard.fetch_max(epoch.0, Ordering::Relaxed);
+        }
+    }
 }
 
-async fn attempt(consensus: SharedConsensus, group: GroupId, Sending { round, number, command }: Sending) -> Done {
-    Done { round, number, answer: consensus.propose(group, command.encode()).await }
+async fn attempt(consensus: SharedConsensus, group: GroupId, Together { round, numbers, commands }: Together) -> Done {
+    Done { round, numbers, answer: consensus.propose_all(group, commands).await }
 }

@@ -61,6 +61,8 @@ pub struct World {
     cut: Mutex<BTreeSet<NodeId>>,
     /// Notices to these are lost.
     pub deaf: Mutex<BTreeSet<NodeId>>,
+    /// How many commands were proposed together, each time.
+    pub together: Mutex<Vec<(GroupId, usize)>>,
     /// Nodes that are removed as soon as their lease is over.
     pub drained: Mutex<BTreeSet<NodeId>>,
     /// Brokers that are there no more.
@@ -81,6 +83,7 @@ impl World {
             meta: watch::Sender::new(Meta::default()),
             cut: Mutex::default(),
             deaf: Mutex::default(),
+            together: Mutex::default(),
             drained: Mutex::default(),
             deleted: Mutex::default(),
             most_sessions: AtomicU32::new(0),
@@ -151,6 +154,15 @@ impl Consensus for Raft {
             tokio::time::sleep(HOP).await;
             self.0.leader(group, self.1).ok_or(ProposeError::Unavailable)?;
             Ok(self.0.commit(group, command))
+        }
+        .boxed()
+    }
+    fn propose_all(&self, group: GroupId, commands: Vec<Bytes>) -> BoxFuture<'_, Result<Vec<Bytes>, ProposeError>> {
+        async move {
+            tokio::time::sleep(HOP).await;
+            self.0.leader(group, self.1).ok_or(ProposeError::Unavailable)?;
+            self.0.together.lock().push((group, commands.len()));
+            Ok(commands.into_iter().map(|command| self.0.commit(group, command).outcome).collect())
         }
         .boxed()
     }

@@ -1,6 +1,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::streams::LINGER;
 use super::testing::{AtOnce, BROKER, Node, SHARDS, World};
 use crate::control::await_everywhere;
 use crate::handle::{ClaimEvent, ClaimRefusal, Keep, Leave};
@@ -35,6 +36,59 @@ async fn a_takeover_between_nodes_waits_for_no_timer() {
     assert!(world.clock.now().since(began) < CLAIM_RESEND);
     assert_eq!(one.sessions.counts(), (1, 0));
     assert_eq!((two.sessions.counts(), three.sessions.counts()), ((0, 0), (0, 0)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_waits_for_travels_with_the_next_claim() {
+    let world = World::new();
+    let mut one = Node::start(&world, 1).await;
+    let proposed = |world: &World| world.together.lock().iter().map(|(_, commands)| *commands).collect::<Vec<_>>();
+    one.claim("c", 1);
+    let epoch = one.granted().await;
+    one.release("c", epoch, 1);
+    tokio::time::sleep(LINGER / 2).await;
+    assert_eq!(proposed(&world), [1]);
+    // The same client, who has not to wait for itself, and another one of the shard.
+    one.claim("c", 2);
+    one.claim("d", 3);
+    let (again, other) = (one.granted().await, one.granted().await);
+    assert_eq!(proposed(&world), [1, 3]);
+    // Without a next claim it goes by itself.
+    one.release("c", again, 2);
+    one.release("d", other, 3);
+    tokio::time::sleep(LINGER * 2).await;
+    assert_eq!(proposed(&world), [1, 3, 2]);
+    assert_eq!(one.sessions.counts(), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_that_lies_there_leaves_at_once_when_somebody_waits_for_it() {
+    let world = World::new();
+    let (mut one, mut two) = (Node::start(&world, 1).await, Node::start(&world, 2).await);
+    two.claim("c", 1);
+    let epoch = two.granted().await;
+    let began = world.clock.now();
+    two.release("c", epoch, 1);
+    one.claim("c", 1);
+    one.granted().await;
+    assert!(world.clock.now().since(began) < LINGER);
+}
+
+#[tokio::test(start_paused = true)]
+async fn claims_that_come_while_one_is_under_way_are_proposed_together() {
+    let world = World::new();
+    let mut one = Node::start(&world, 1).await;
+    one.claim("c", 1);
+    while world.together.lock().is_empty() {
+        one.claim("d", 2);
+        (3..500).for_each(|nonce| one.claim(&format!("{nonce:04}d"), nonce));
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    for _ in 1..500 {
+        one.granted().await;
+    }
+    let proposed = world.together.lock().clone();
+    assert!(proposed.len() < 20 && proposed.iter().map(|(_, commands)| commands).sum::<usize>() == 499, "{proposed:?}");
 }
 
 #[tokio::test(start_paused = true)]

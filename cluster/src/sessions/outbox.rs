@@ -82,6 +82,16 @@ impl<W> Outbox<W> {
         self.waiting.len() + self.numbered.len()
     }
 
+    /// In which round what is sent now is sent.
+    pub fn round(&self) -> Round {
+        self.round
+    }
+
+    /// Whether something is still to be sent in this round, once the window has room for it.
+    pub fn has_unsent(&self) -> bool {
+        !self.waiting.is_empty() || self.numbered.last_key_value().is_some_and(|(last, _)| *last > self.sent)
+    }
+
     /// Whether all have their outcome.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -63,6 +63,13 @@ impl Acl {
         Ok(Self { publish: Rights::new(publish, client)?, subscribe: Rights::new(subscribe, client)? })
     }
 
+    /// Bytes of memory that its filters take, about.
+    pub fn bytes(&self) -> usize {
+        let of =
+            |rights: &Rights| rights.filters.iter().map(|filter| size_of::<Box<str>>() + filter.len()).sum::<usize>();
+        of(&self.publish) + of(&self.subscribe)
+    }
+
     /// Whether the client may publish to this valid topic name. Allocates nothing.
     pub fn may_publish(&self, topic: &str) -> bool {
         if topic.starts_with('$') {

@@ -1,4 +1,5 @@
 mod keys;
+mod known;
 mod secrets;
 mod tokens;
 

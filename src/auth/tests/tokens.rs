@@ -6,7 +6,6 @@ use rookery_cluster::metadata::{BrokerLimits, BrokerPatch, Preset};
 use rookery_cluster::topics::Acl;
 
 use super::*;
-use crate::auth::cache::GENERATION;
 
 fn part(token: &str, n: usize) -> Value {
     let text = token.split('.').nth(n).unwrap();
@@ -14,7 +13,7 @@ fn part(token: &str, n: usize) -> Value {
 }
 
 /// A token of any header and claims with a genuine signature of `broker`'s active key.
-fn forge(world: &World, broker: BrokerId, header: &Value, claims: &Value) -> String {
+pub(super) fn forge(world: &World, broker: BrokerId, header: &Value, claims: &Value) -> String {
     let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let message = format!("{}.{}", encode(header), encode(claims));
     let signature = world.active_key(broker).sign(message.as_bytes());
@@ -296,25 +295,4 @@ fn reasons_tell_the_client_no_more_than_they_must() {
     assert_eq!(Denied::Expired.reason(), Reason::NotAuthorized);
     assert_eq!(Denied::BadSignature.reason(), Reason::BadUserNameOrPassword);
     assert_eq!(Denied::Missing.reason(), Reason::BadUserNameOrPassword);
-}
-
-#[test]
-fn the_memory_of_tokens_is_bounded() {
-    use std::sync::Arc;
-
-    use crate::auth::cache::{Cache, Genuine};
-    let world = World::new();
-    let verified = world.verify(None, &world.one(A, None).token).unwrap();
-    let genuine = Arc::new(Genuine { verified, not_before: None });
-    let hash = |n: usize| crate::auth::jwt::sha256(&n.to_le_bytes());
-    let mut cache = Cache::default();
-    for n in 0..5 * GENERATION {
-        cache.insert(hash(n), genuine.clone());
-        assert!(cache.get(&hash(0)).is_some(), "what is used stays");
-        if n % GENERATION == 0 {
-            assert!(cache.len() <= 2 * GENERATION);
-        }
-    }
-    assert!(cache.len() <= 2 * GENERATION);
-    assert!(cache.get(&hash(1)).is_none());
 }

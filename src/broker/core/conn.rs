@@ -46,6 +46,8 @@ pub(super) struct Conn {
     pub dirty: bool,
     /// A destination without credit that this connection publishes to (R10).
     pub blocked_on: Option<DestIndex>,
+    /// The client said that it goes: it waits for nothing more.
+    pub left: bool,
     /// Its claim goes back when it is flushed, or gone.
     pub releasing: Option<Nonce>,
     pub phase: Phase,
@@ -192,6 +194,7 @@ impl Conn {
             accounted: 0,
             dirty: false,
             blocked_on: None,
+            left: false,
             releasing: None,
             phase: Phase::Greeting,
         }

@@ -302,6 +302,7 @@ impl Core {
             }
             Packet::Disconnect(disconnect) => {
                 let farewell = farewell(active, &disconnect)?;
+                conn.left = true;
                 self.retire(key, false, farewell, out);
                 self.mark_dirty(key);
                 out.push(Effect::Close { conn: key });

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use rookery_cluster::clock::UnixMillis;
-use rookery_cluster::handle::{ClaimRefusal, Keep};
-use rookery_cluster::ids::{Incarnation, NodeId};
+use rookery_cluster::handle::{ClaimEvent, ClaimRefusal, FiringWill, InterestChange, Keep, Leave, Run};
+use rookery_cluster::ids::{Epoch, Incarnation, NodeId, SessionId};
 use rookery_cluster::limits::{CONNECT_DEADLINE, LEASE, PUBLISH_TIMEOUT};
 use rookery_cluster::topics::Acl;
 

@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use rookery_cluster::consensus::{Consensus, ProposeError};
 use rookery_cluster::ids::{GroupId, NodeId};
-use rookery_cluster::limits::MAX_COMMAND_BYTES;
+use rookery_cluster::limits::{MAX_COMMAND_BYTES, MAX_ENTRY_COMMANDS, PROPOSE_TOGETHER_BYTES};
 use rookery_cluster::net::PeerIdentity;
 use rookery_proto::raft::Calls;
 use rookery_proto::raft::raft_client::RaftClient;
@@ -60,6 +60,28 @@ fn proposals_of_one_caller_keep_their_order() {
 }
 
 #[test]
+fn what_is_proposed_together_is_applied_in_a_row_and_answered_in_order() {
+    let cluster = Cluster::of(3);
+    for node in &cluster.nodes {
+        let together = |from: u64| (from..from + 7).map(|seq| command(1, node.id.0, seq, 100)).collect();
+        node.on(async |groups| {
+            let (first, second, single) = tokio::join!(
+                groups.propose_all(GROUP, together(0)),
+                groups.propose_all(GROUP, together(7)),
+                groups.propose(GROUP, command(1, node.id.0, 14, 0)),
+            );
+            for outcomes in [first.unwrap(), second.unwrap()] {
+                let places: Vec<u64> = outcomes.iter().map(place).collect();
+                assert!(places.len() == 7 && places.windows(2).all(|two| two[0] + 1 == two[1]), "{places:?}");
+            }
+            single.unwrap();
+            assert_eq!(groups.propose_all(GROUP, Vec::new()).await, Ok(Vec::new()));
+        });
+    }
+    assert_eq!(cluster.settled().order.len(), 45);
+}
+
+#[test]
 fn a_read_index_sees_what_was_acknowledged_anywhere() {
     let cluster = Cluster::of(3);
     for seq in 0..30 {
@@ -100,6 +122,14 @@ fn what_cannot_be_written_is_refused() {
         assert_eq!(groups.propose(GROUP, large).await, Err(ProposeError::TooLarge));
         assert_eq!(groups.propose(GroupId(9), Bytes::new()).await, Err(ProposeError::Unavailable));
         groups.propose(GROUP, command(1, 1, 1, MAX_COMMAND_BYTES - 17)).await.unwrap();
+
+        let too_many = vec![Bytes::new(); MAX_ENTRY_COMMANDS + 1];
+        assert_eq!(groups.propose_all(GROUP, too_many).await, Err(ProposeError::TooLarge));
+        let too_large = [PROPOSE_TOGETHER_BYTES + 1, 0].map(|len| Bytes::from(vec![1; len])).to_vec();
+        assert_eq!(groups.propose_all(GROUP, too_large).await, Err(ProposeError::TooLarge));
+        let largest = [PROPOSE_TOGETHER_BYTES - 17, MAX_COMMAND_BYTES - 17];
+        let largest = (2..).zip(largest).map(|(seq, len)| command(1, 1, seq, len)).collect();
+        assert_eq!(groups.propose_all(GROUP, largest).await.unwrap().len(), 2);
     });
 }
 
