@@ -51,7 +51,7 @@ impl Core {
         self.discard(broker, &client, None, out);
         active.session.park();
         active.subacks.clear();
-        active.reads.clear();
+        active.reads = Default::default();
         active.persisting = None;
         active.parked_until = expiry
             .filter(|expiry| *expiry != u32::MAX)

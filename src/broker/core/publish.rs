@@ -144,6 +144,12 @@ impl Core {
             } else {
                 session.deliver_parked(now, message, matched.qos, retain, &matched.ids)
             };
+            if message.retain
+                && matches!(outcome, Delivery::Written | Delivery::Queued)
+                && let Phase::Active(active) = &mut conn.phase
+            {
+                active.tell(message);
+            }
             match outcome {
                 Delivery::Written => {
                     delivered += 1;

@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -31,6 +32,8 @@ const PAGE_MESSAGES: usize = 256;
 const PAGE_STEPS: usize = 4096;
 /// Pages that are read before others get their turn (R19).
 const READS_PER_FLUSH: usize = 16;
+/// Retained publishes of which a connection remembers that it had them while it waits for what its subscriptions bring.
+const TOLD: usize = 256;
 /// No page is read for a client with more bytes than this before it.
 const READ_BELOW: usize = 256 << 10;
 
@@ -206,7 +209,7 @@ impl Core {
         // What waits in its queue comes first; whoever takes it calls `reads_on`.
         let room = conn.out.len() < READ_BELOW.min(active.admitted.settings.outbound_bytes)
             && active.session.queued_bytes() == 0;
-        let Some(read) = active.reads.front_mut().filter(|read| room && !read.asked) else { return };
+        let Some(read) = active.reads.next.front_mut().filter(|read| room && !read.asked) else { return };
         read.asked = true;
         let (broker, filter, after) = (active.admitted.broker, read.filter.clone(), read.after.clone());
         out.push(Effect::ReadRetained { conn: key, broker, filter, after, most });
@@ -216,7 +219,7 @@ impl Core {
     pub(super) fn reads_on(&mut self, key: ConnKey) {
         if let Some(conn) = get(&mut self.conns, key)
             && let Phase::Active(active) = &conn.phase
-            && active.reads.front().is_some_and(|read| !read.asked)
+            && active.reads.next.front().is_some_and(|read| !read.asked)
         {
             self.readers.insert(key);
         }
@@ -241,7 +244,7 @@ impl Core {
     pub(super) fn on_retained(&mut self, now: Moment, wall: UnixMillis, key: ConnKey, filter: &str, page: Page) {
         let Some(conn) = get(&mut self.conns, key) else { return };
         let Phase::Active(active) = &mut conn.phase else { return };
-        let current = active.reads.front().is_some_and(|read| read.asked && *read.filter == *filter);
+        let current = active.reads.next.front().is_some_and(|read| read.asked && *read.filter == *filter);
         if !current {
             return;
         }
@@ -251,9 +254,12 @@ impl Core {
         }
         let Some(conn) = get(&mut self.conns, key) else { return };
         let Phase::Active(active) = &mut conn.phase else { return };
-        match (page.next, active.reads.front_mut()) {
+        match (page.next, active.reads.next.front_mut()) {
             (Some(next), Some(read)) => (read.after, read.asked) = (Some(next), false),
-            _ => drop(active.reads.pop_front()),
+            _ => drop(active.reads.next.pop_front()),
+        }
+        if active.reads.next.is_empty() && active.subacks.iter().all(|pending| pending.reads.is_empty()) {
+            active.reads.told = Vec::new();
         }
         self.mark_dirty(key);
         self.reads_on(key);
@@ -281,7 +287,9 @@ impl Core {
         let ids: Vec<u32> = options.id.into_iter().collect();
         let Some(conn) = get(&mut self.conns, key) else { return };
         let Phase::Active(active) = &mut conn.phase else { return };
-        if options.no_local && by == Some(Publisher::of(&active.session.client)) {
+        if active.reads.told.contains(&hash_of(&message))
+            || options.no_local && by == Some(Publisher::of(&active.session.client))
+        {
             return;
         }
         match active.session.deliver(now, &mut conn.out, &mut message, options.qos, true, &ids) {
@@ -295,13 +303,22 @@ impl Core {
 }
 
 impl Active {
+    /// A publish was delivered: if it is retained, what its subscriptions have yet to bring may have it too.
+    pub(super) fn tell(&mut self, message: &Message<'_>) {
+        let waits = message.retain
+            && (!self.reads.next.is_empty() || self.subacks.iter().any(|pending| !pending.reads.is_empty()));
+        if waits && self.reads.told.len() < TOLD {
+            self.reads.told.push(hash_of(message));
+        }
+    }
+
     /// SUBACK is sent: the messages that are kept for the filters that it grants come next.
     pub(super) fn read_after(&mut self, pending: &PendingSuback) {
         for (slot, filter) in &pending.reads {
             if pending.reasons.get(*slot).is_some_and(|reason| !reason.is_error()) {
                 // Subscribed again while it was read: from the start.
-                self.reads.retain(|read| read.filter != *filter);
-                self.reads.push_back(Read { filter: filter.clone(), after: None, asked: false });
+                self.reads.next.retain(|read| read.filter != *filter);
+                self.reads.next.push_back(Read { filter: filter.clone(), after: None, asked: false });
             }
         }
     }
@@ -330,5 +347,19 @@ fn decoded(message: &[u8]) -> Option<(Option<Publisher>, PublishRef<'_>)> {
     Some((by, decode_publish(Version::V5, Sender::Client, frame.first_byte, frame.body(message)).ok()?))
 }
 
-/// Reads of one connection, the next one first; one for each filter at most.
-pub(super) type Reads = VecDeque<Read>;
+/// Reads of one connection.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    /// The next one first; one for each filter at most.
+    next: VecDeque<Read>,
+    /// What was published with RETAIN and delivered before they were done: they bring it as well. Hashes, at most
+    /// [`TOLD`]; what comes after that may come twice.
+    told: Vec<u64>,
+}
+
+/// What is told from other publishes by its topic and payload.
+fn hash_of(message: &Message<'_>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (message.topic, message.payload).hash(&mut hasher);
+    hasher.finish()
+}

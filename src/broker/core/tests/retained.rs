@@ -260,6 +260,31 @@ fn a_subscriber_gets_what_is_kept_after_its_suback() {
     assert_eq!(got[0].subscription_ids, [5]);
 }
 
+#[test]
+fn what_is_published_while_it_is_read_comes_once() {
+    let mut w = world(three());
+    let (s, _) = w.connect(Version::V5, "s");
+    w.subscribe_with(s, SubscribeFilter::new("#", QoS::AtMostOnce));
+    let (p, _) = w.connect(Version::V5, "p");
+    w.retain(p, "t", None, "x");
+    assert_eq!(published(w.sent(s, Version::V5)).len(), 1, "as it is published");
+    let mut table = table(&[("other", None)]);
+    let sent = sends(&w.flush());
+    let kept = sent[0].1[0].retained[0].clone();
+    let stamp = Stamp { time: kept.time, node: NodeId(1) };
+    let record = Record { stamp, expires: None, message: kept.message.clone() };
+    table.merge(w.now, B, "t", record, Came::Copied);
+    w.serve_reads(&table);
+    let page =
+        table.page(B, "#", None, w.wall, rookery_cluster::retained::Pages { messages: 9, bytes: 9999, steps: 99 });
+    w.step(Input::Retained { conn: s, filter: "#", page });
+    let got: Vec<String> = published(w.sent(s, Version::V5)).into_iter().map(|p| p.topic).collect();
+    assert_eq!(got, ["other"]);
+    w.subscribe_with(s, SubscribeFilter::new("t", QoS::AtMostOnce));
+    w.serve_reads(&table);
+    assert_eq!(published(w.sent(s, Version::V5)).len(), 1, "what is asked for later comes whatever came before");
+}
+
 /// MQTT-3.8.3-3, whichever node keeps it and however long ago it was published.
 #[test]
 fn no_local_holds_for_what_is_kept_too() {
