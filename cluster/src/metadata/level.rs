@@ -1,4 +1,9 @@
 //! The committed level (R17): behaviour that not all binaries know is switched on by a command, never by a version.
+//!
+//! Level 1 is all that the first release knows, whatever was appended to commands before it: there is no earlier binary
+//! that could meet it. What is appended afterwards is of the next level, in [`super::CommandBody::level`] for group 0; who
+//! proposes something new to a shard looks at the committed level first, as shards do not know it. Nothing proposes
+//! to raise it yet, as there is none to rise to.
 
 use std::fmt;
 

@@ -1,11 +1,12 @@
 //! How many bytes wait for each broker's clients and on their way from them (R19). The node's accountant, outside, adds
 //! up what all workers tell it and says whose brokers may keep no more.
 
+use rookery_cluster::clock::Moment;
 use rookery_cluster::ids::BrokerId;
 use rookery_cluster::limits::ACCOUNT_STEP_BYTES;
 
 use super::conn::{Active, Phase};
-use super::{ConnKey, Core, DropReason, get};
+use super::{ConnKey, Core, DropReason, Dropped, get};
 
 /// Why a broker may keep nothing more for now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,6 +59,20 @@ impl Core {
         if let Some(&room) = self.room_of.get(&broker) {
             self.rooms[room].account.full = full;
         }
+    }
+
+    /// The socket took bytes of the connection: what waited for room in its output moves up.
+    pub fn drained(&mut self, now: Moment, key: ConnKey) {
+        if let Some(conn) = get(&mut self.conns, key)
+            && let Phase::Active(active) = &mut conn.phase
+        {
+            match active.session.pump(now, &mut conn.out) {
+                Ok(expired) => self.stats.drop(DropReason::Subscriber(Dropped::Expired), expired),
+                Err(ending) => tracing::error!(what = ending.what, "queued message lost"),
+            }
+            self.reads_on(key);
+        }
+        self.account_for(key);
     }
 
     /// A connection's buffers have changed.

@@ -301,20 +301,6 @@ impl Core {
         get(&mut self.conns, key).map(|conn| &mut conn.out)
     }
 
-    /// The socket took bytes of the connection: what waited for room in its output moves up.
-    pub fn drained(&mut self, now: Moment, key: ConnKey) {
-        if let Some(conn) = get(&mut self.conns, key)
-            && let Phase::Active(active) = &mut conn.phase
-        {
-            match active.session.pump(now, &mut conn.out) {
-                Ok(expired) => self.stats.drop(DropReason::Subscriber(Dropped::Expired), expired),
-                Err(ending) => tracing::error!(what = ending.what, "queued message lost"),
-            }
-            self.reads_on(key);
-        }
-        self.account_for(key);
-    }
-
     /// Whether [`Core::flush`] has something to do.
     pub fn has_batches(&self) -> bool {
         !self.touched.is_empty() || self.reads_due()

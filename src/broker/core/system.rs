@@ -2,7 +2,7 @@
 //! figures alone. Only brokers with a subscriber here cost anything: they are watched, and all workers report what they
 //! have of those.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,7 +95,7 @@ pub struct Watched(BTreeMap<BrokerId, (Moment, BTreeMap<WorkerId, Figures>)>);
 pub(super) struct System {
     bulletin: Option<Box<dyn Bulletin>>,
     /// Subscriptions that were granted and have not got the current figures yet. Bounded by subscriptions.
-    fresh: Vec<(ConnKey, Arc<str>)>,
+    fresh: BTreeSet<(ConnKey, Arc<str>)>,
     /// Counters of brokers that have no room here now.
     past: BTreeMap<BrokerId, Counts>,
 }
@@ -191,7 +191,6 @@ impl Core {
     /// SUBACK was sent: the current figures come next, as retained messages do.
     pub(super) fn greet_with_figures(&mut self, key: ConnKey, pending: &PendingSuback) {
         let now = self.clock;
-        let Some(bulletin) = &mut self.system.bulletin else { return };
         let granted = |slot: &usize| pending.reasons.get(*slot).is_some_and(|reason| !reason.is_error());
         let filters = pending.reads.iter().filter(|(slot, filter)| granted(slot) && filter.starts_with(PREFIX));
         let fresh: Vec<_> = filters.map(|(_, filter)| (key, filter.clone())).collect();
@@ -199,12 +198,15 @@ impl Core {
         if fresh.is_empty() {
             return;
         }
+        let Some(mut bulletin) = self.system.bulletin.take() else { return };
         let room = &mut self.rooms[room];
-        let wait = if bulletin.workers() > 1 { REPORTED_WITHIN } else { Duration::ZERO };
-        bulletin.watch(room.id, now + WATCHED_FOR);
+        let (broker, wait) = (room.id, if bulletin.workers() > 1 { REPORTED_WITHIN } else { Duration::ZERO });
         room.schedule.get_or_insert(Schedule { ready: now + wait, next: now + bulletin.interval() });
+        bulletin.watch(broker, now + WATCHED_FOR);
+        bulletin.report(broker, self.worker, self.figures(broker));
         self.system.fresh.extend(fresh);
-        self.tick_system(now);
+        self.publish_to_fresh(now, bulletin.as_ref());
+        self.system.bulletin = Some(bulletin);
     }
 
     /// Time passed: reports what is watched, and publishes what is due.
@@ -253,14 +255,14 @@ impl Core {
     }
 
     fn publish_to_fresh(&mut self, now: Moment, bulletin: &dyn Bulletin) {
-        let mut waiting = Vec::new();
+        let mut waiting = BTreeSet::new();
         for (key, filter) in std::mem::take(&mut self.system.fresh) {
             let Some(room) = get(&mut self.conns, key).and_then(|conn| conn.room()) else { continue };
             let room = &self.rooms[room];
             // Not subscribed any more.
             let Some(options) = room.options(key, &filter) else { continue };
             if room.schedule.is_some_and(|schedule| now < schedule.ready) {
-                waiting.push((key, filter));
+                waiting.insert((key, filter));
                 continue;
             }
             let (qos, ids) = (options.qos, options.id.into_iter().collect());

@@ -17,7 +17,7 @@ mod open;
 mod tests;
 mod writer;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -113,8 +113,7 @@ struct Shared {
     table: RwLock<Table>,
     /// What those brokers may hold that have limits of their own.
     bounds: RwLock<BTreeMap<BrokerId, Bounds>>,
-    /// The last brokers that were deleted.
-    removed: RwLock<VecDeque<BrokerId>>,
+    removed: RwLock<Removed>,
     /// The last time that was given out or seen.
     time: AtomicU64,
     queue: Mutex<Queue>,
@@ -122,6 +121,13 @@ struct Shared {
     sound: AtomicBool,
     complete: AtomicBool,
     caught_up: Mutex<Option<UnixMillis>>,
+}
+
+/// The last brokers that were deleted.
+#[derive(Default)]
+struct Removed {
+    all: BTreeSet<BrokerId>,
+    in_order: VecDeque<BrokerId>,
 }
 
 #[derive(Default)]
@@ -230,7 +236,7 @@ impl Store {
         let removed = self.shared.removed.read();
         let mut items = Vec::new();
         let mut taken = 0;
-        for Write { broker, topic, record } in writes.iter().filter(|write| !removed.contains(&write.broker)) {
+        for Write { broker, topic, record } in writes.iter().filter(|write| !removed.all.contains(&write.broker)) {
             self.shared.time.fetch_max(record.stamp.time.0, Ordering::AcqRel);
             let forgettable = record.message.is_none() && !table.remembers(*broker, topic, Bounds::default());
             if !forgettable && table.merge(now, *broker, topic, record.clone(), came) {
@@ -286,12 +292,7 @@ impl Store {
     pub fn remove(&self, broker: BrokerId) {
         self.shared.bounds.write().remove(&broker);
         let mut table = self.shared.table.write();
-        let mut removed = self.shared.removed.write();
-        if removed.len() == REMOVED {
-            removed.pop_front();
-        }
-        removed.push_back(broker);
-        drop(removed);
+        self.shared.removed.write().add(broker);
         if table.remove(broker) {
             self.shared.push(vec![Item::Removed(broker)], None, 0);
         }
@@ -375,6 +376,20 @@ impl Store {
         }
         if let Some(mut writer) = self.writer.lock().take() {
             while !writer.finished() && matches!(writer.turn(), writer::Turn::Worked) {}
+        }
+    }
+}
+
+impl Removed {
+    fn add(&mut self, broker: BrokerId) {
+        if !self.all.insert(broker) {
+            return;
+        }
+        self.in_order.push_back(broker);
+        if self.in_order.len() > REMOVED
+            && let Some(oldest) = self.in_order.pop_front()
+        {
+            self.all.remove(&oldest);
         }
     }
 }
