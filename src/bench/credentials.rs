@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(ids, ["b", "a"]);
         assert!(matches!(fresh.next(), Err(BenchError::Credentials { .. })));
         let anonymous = Fresh::from(Credentials::default());
-        let mut next = || anonymous.next().ok().unwrap().client_id;
+        let next = || anonymous.next().ok().unwrap().client_id;
         assert_ne!(next(), next());
     }
 

@@ -16,6 +16,7 @@ use crate::mqtt::codec::{
     Version, decode, encode, split,
 };
 
+mod ends;
 mod qos2;
 mod retained;
 mod sessions;
