@@ -1,7 +1,7 @@
 //! Driver of the session shards: workers claim client IDs through [`Sessions`], and on the leader of each shard
 //! the shepherd tells holders to stop and waiting connections that they serve (R4, R5).
 //!
-//! A free claim costs one commit. A takeover costs the claim's commit, a notice to the holder, the release's
+//! A free claim costs one commit, which it shares with what came while another was under way. A takeover costs the claim's commit, a notice to the holder, the release's
 //! commit, and a notice to the one that waited; each step starts the next without a timer. A claim that would take
 //! a client from one that this node had not heard of costs one commit more. Every notice is only a hint: what must be
 //! revoked is sent again from the shard's state until it is released, and who waits asks again. What is proposed

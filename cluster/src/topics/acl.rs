@@ -71,6 +71,7 @@ impl Acl {
     }
 
     /// Whether the client may publish to this valid topic name. Allocates nothing.
+    #[inline]
     pub fn may_publish(&self, topic: &str) -> bool {
         if topic.starts_with('$') {
             let system = topic.strip_prefix(SYSTEM).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));

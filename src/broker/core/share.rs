@@ -106,6 +106,7 @@ impl Errand {
     }
 
     /// The choice that a publisher's worker makes.
+    #[inline]
     pub fn of(strategy: ShareStrategy, client: &str, topic: &str, publish: &PublishRef<'_>) -> Self {
         let key = match strategy {
             ShareStrategy::HashClient => name_hash(client),
@@ -119,7 +120,11 @@ impl Errand {
 
 impl Core {
     /// Chooses for each of the groups; none is chosen where nobody is.
+    #[inline]
     pub(super) fn choose_shares(&mut self, now: Moment, room: usize, groups: &[GroupId], errand: Errand) -> Chosen {
+        if groups.is_empty() {
+            return Chosen { shares: Vec::new(), errand };
+        }
         let chosen = groups.iter().filter_map(|&group| self.choose_share(now, room, group, errand));
         Chosen { shares: chosen.collect(), errand }
     }

@@ -17,6 +17,7 @@ use crate::mqtt::codec::{
 };
 
 mod drain;
+mod ends;
 mod farewell;
 mod qos2;
 mod retained;

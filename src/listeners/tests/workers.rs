@@ -41,6 +41,19 @@ async fn a_publish_reaches_the_other_worker_and_is_acknowledged() {
 }
 
 #[tokio::test]
+async fn a_client_that_is_recognised_needs_no_check() {
+    let world = World::new(1);
+    world.connect(Transport::Tcp, "stranger").await;
+    assert_eq!(world.fake.sources().len(), 1);
+    for transport in [Transport::Tcp, Transport::Tls] {
+        let mut known = world.connect(transport, "known").await;
+        let reason = known.publish("u", "x", QoS::AtLeastOnce, false).await.unwrap();
+        assert_eq!(reason, ReasonCode::NO_MATCHING_SUBSCRIBERS);
+    }
+    assert_eq!(world.fake.sources(), []);
+}
+
+#[tokio::test]
 async fn a_thousand_messages_arrive_in_order() {
     let world = World::new(2);
     for transport in [Transport::Tcp, Transport::Wss] {

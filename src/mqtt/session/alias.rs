@@ -58,10 +58,12 @@ impl OutboundAliases {
     }
 
     /// The head with an alias in place of its topic, or beside it the first time.
+    #[inline]
     pub fn shorten<'h>(&mut self, head: PublishHead<'h>) -> PublishHead<'h> {
-        if self.maximum == 0 {
-            return head;
-        }
+        if self.maximum == 0 { head } else { self.alias(head) }
+    }
+
+    fn alias<'h>(&mut self, head: PublishHead<'h>) -> PublishHead<'h> {
         if let Some(&alias) = self.known.get(head.topic) {
             return PublishHead { topic: "", topic_alias: Some(alias), ..head };
         }

@@ -21,7 +21,15 @@ pub enum Incoming {
 impl Session {
     /// Checks a PUBLISH, which [`super::allow::publish`] found good, against the receive window and resolves its alias.
     /// The caller must take a new one of QoS 2 up by [`Session::received`].
+    #[inline]
     pub fn on_publish(&mut self, publish: &PublishRef<'_>) -> Result<Incoming, Ending> {
+        if publish.qos == QoS::AtMostOnce && publish.properties.topic_alias.is_none() {
+            return Ok(Incoming::New(None));
+        }
+        self.take_publish(publish)
+    }
+
+    fn take_publish(&mut self, publish: &PublishRef<'_>) -> Result<Incoming, Ending> {
         let again = match publish.packet_id {
             Some(id) if publish.qos == QoS::ExactlyOnce && self.received.contains(&id) => Some(id),
             _ => None,
