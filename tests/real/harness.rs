@@ -59,6 +59,23 @@ pub async fn start(nodes: u64) -> Running {
     Running { cluster, _turn: turn }
 }
 
+/// Clusters that run at the same time, and the right to run them.
+pub struct Several {
+    /// In the order of their sizes as they were asked for.
+    pub clusters: Vec<Cluster>,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// Clusters of those many nodes.
+pub async fn start_several(sizes: &[u64]) -> Several {
+    let turn = ONE_AT_A_TIME.lock().await;
+    let mut clusters = Vec::new();
+    for nodes in sizes {
+        clusters.push(Cluster::start(Path::new(PROGRAM), &folder(), *nodes).await.expect("the cluster comes up"));
+    }
+    Several { clusters, _turn: turn }
+}
+
 /// The client IDs that `dev` issued, with their tokens.
 pub fn credentials(cluster: &Cluster) -> Vec<(String, String)> {
     cluster.info().credentials.clone().into_iter().collect()

@@ -2,6 +2,7 @@
 //! input, t5x listeners. Each test starts a cluster of its own; they run one after another, because two clusters on a
 //! small machine would measure the machine.
 
+mod clients;
 mod harness;
 mod t10_mosquitto;
 mod t11_mqttjs;
@@ -9,6 +10,8 @@ mod t12_paho;
 mod t13_own_client;
 mod t14_retained;
 mod t15_system_topics;
+mod t15_client_matrix;
+mod t16_examples;
 mod t20_takeover;
 mod t21_revocation;
 mod t22_sessions;

@@ -70,9 +70,7 @@ impl Disconnect {
             return Ok(());
         }
         out.put_u8(self.reason.value());
-        if bare {
-            return Ok(());
-        }
+        // A Property Length of 0 could be left out (3.14.2.2.1), but many a client then reads no reason, or no packet.
         let own = [
             p.session_expiry.map(Property::SessionExpiry),
             p.reason_string.as_deref().map(Property::ReasonString),

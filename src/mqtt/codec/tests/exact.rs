@@ -13,7 +13,8 @@ fn writes(packet: Packet, version: Version, expected: &str) {
 #[test]
 fn shortest_forms() {
     writes(Packet::Disconnect(Disconnect::default()), Version::V5, "e0 00");
-    writes(Packet::Disconnect(Disconnect::new(ReasonCode::SESSION_TAKEN_OVER)), Version::V5, "e0 01 8e");
+    // rumqttc and others cannot read the form without a Property Length.
+    writes(Packet::Disconnect(Disconnect::new(ReasonCode::SESSION_TAKEN_OVER)), Version::V5, "e0 02 8e 00");
     writes(Packet::Disconnect(Disconnect::new(ReasonCode::SESSION_TAKEN_OVER)), Version::V311, "e0 00");
     writes(Packet::Puback(Ack::new(id(1), ReasonCode::SUCCESS)), Version::V5, "40 02 0001");
     writes(Packet::Puback(Ack::new(id(1), ReasonCode::NOT_AUTHORIZED)), Version::V5, "40 03 0001 87");
