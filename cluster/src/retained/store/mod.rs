@@ -244,10 +244,18 @@ impl Store {
         self.shared.push(items, durable, taken);
     }
 
-    /// Whether a tombstone here removes one of these.
-    pub fn removes(&self, writes: &[Write]) -> bool {
-        let table = self.shared.table.read();
-        writes.iter().any(|write| table.removes(write.broker, &write.topic, &write.record))
+    /// Takes records that were copied from a peer. Whether none is a message that a tombstone here removes.
+    ///
+    /// # Errors
+    /// [`Ahead`]: none was taken.
+    pub fn copy(&self, writes: &[Write]) -> Result<bool, Ahead> {
+        writes.iter().try_for_each(|write| self.check(write.record.stamp.time))?;
+        let agrees = {
+            let table = self.shared.table.read();
+            !writes.iter().any(|write| table.removes(write.broker, &write.topic, &write.record))
+        };
+        self.take(writes, Came::Copied, None, || {});
+        Ok(agrees)
     }
 
     /// Reads a page and hands it to `then`, at one moment: no record is taken between the two.
