@@ -1,9 +1,10 @@
 //! Retained messages between nodes: taking those that are published, and copying what is lacking.
 //!
 //! Why nothing is missed while a node `N` starts. `N` copies from a live peer `A` only after all workers of `A` have
-//! confirmed interest of this life of `N` (the snapshot, which every link begins with). `A` puts `N` among the
+//! confirmed interest of this life of `N` (its first snapshot, which all workers hear of, empty as it may be). `A` puts `N` among the
 //! [`Replicas`] before its workers can hear of it, and each worker hands on what it gathered before it confirms. So a
-//! publish at `A` either went to `N` as well, or is in `A`'s table before `N` reads it.
+//! publish at `A` either went to `N` as well, or is in `A`'s table before `N` reads it. The first digests also say `A`'s
+//! time, before which nothing is written at `N`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::ids::{BrokerId, Incarnation, NodeId, NodeLife};
 use crate::limits;
 use crate::net::Purpose;
 use crate::retained::store::{Durable, Store, Write};
-use crate::retained::{Ask, BUCKETS, Came, Comparison, Copied, Digests, Next, Pages, Replication};
+use crate::retained::{Ask, BUCKETS, Came, Comparison, Copied, Digests, Next, Pages, Replication, Time};
 
 /// Brokers whose digests travel in one answer: half a KiB each.
 const BROKERS_AT_ONCE: usize = 256;
@@ -98,9 +99,12 @@ impl Inner {
         Ok(())
     }
 
-    /// Tells the workers, once, that this node has everything.
+    /// Tells the workers, once each, that this node's time is in step and that it has everything.
     fn check_gate(&self) {
         let Some(retained) = &self.retained else { return };
+        if retained.replication.lock().falls_in_step() {
+            self.ports.iter().for_each(|port| port.post(ClusterEvent::RetainedInStep));
+        }
         if !retained.replication.lock().completes(retained.store.sound()) {
             return;
         }
@@ -129,7 +133,7 @@ pub(super) async fn run(inner: Arc<Inner>, peer: NodeLife) {
     let mut pause = BACKOFF_FIRST;
     loop {
         let began = inner.clock.now();
-        match copy(&inner, &retained.store, peer).await {
+        match copy(&inner, retained, peer).await {
             Ok(copied) => {
                 retained.replication.lock().on_copied(peer.node, began, copied);
                 inner.check_gate();
@@ -145,7 +149,8 @@ pub(super) async fn run(inner: Arc<Inner>, peer: NodeLife) {
     }
 }
 
-async fn copy(inner: &Inner, store: &Store, peer: NodeLife) -> Result<Copied, Status> {
+async fn copy(inner: &Inner, retained: &Retained, peer: NodeLife) -> Result<Copied, Status> {
+    let store = &retained.store;
     let mut client = inner.client(peer.node, Purpose::Control)?;
     let hello = Some(wire::hello(inner.own, peer));
     let (mut comparison, mut ask) = Comparison::begin();
@@ -154,6 +159,9 @@ async fn copy(inner: &Inner, store: &Store, peer: NodeLife) -> Result<Copied, St
             Ask::Digests(after) => {
                 let request = proto::RetainedDigestsRequest { hello, after: after.map(wire::broker_name) };
                 let reply = within(client.retained_digests(request)).await?;
+                store.follow(Time(reply.latest));
+                retained.replication.lock().on_followed(peer.node);
+                inner.check_gate();
                 let theirs: Option<Vec<_>> = reply.brokers.iter().map(digests_of).collect();
                 let theirs = theirs
                     .ok_or_else(|| Status::invalid_argument("digests without a broker, or not as many as buckets"))?;
@@ -213,7 +221,7 @@ pub(super) fn digests(
         broker: Some(wire::broker_name(broker)),
         sums: digests.to_vec(),
     });
-    Ok(proto::RetainedDigestsReply { brokers: brokers.collect(), more, sound: store.sound() })
+    Ok(proto::RetainedDigestsReply { brokers: brokers.collect(), more, sound: store.sound(), latest: store.latest().0 })
 }
 
 /// Answers a peer that copies.

@@ -13,13 +13,16 @@ pub struct Replication {
     gate: Gate,
     peers: Vec<NodeId>,
     members: usize,
+    /// Peers that were live at the start and have not said their time.
+    unheard: Option<BTreeSet<NodeId>>,
     told: bool,
+    in_step: bool,
 }
 
 impl Replication {
     /// A node that knows nobody yet.
     pub fn new(own: NodeId) -> Self {
-        Self { gate: Gate::new(own), peers: Vec::new(), members: 1, told: false }
+        Self { gate: Gate::new(own), peers: Vec::new(), members: 1, unheard: None, told: false, in_step: false }
     }
 
     /// All members of the cluster, this node included.
@@ -31,7 +34,19 @@ impl Replication {
     /// The live peers.
     pub fn on_live(&mut self, live: &BTreeSet<NodeId>) {
         self.peers = live.iter().copied().collect();
+        match &mut self.unheard {
+            // Peers that come later are told by this node.
+            Some(unheard) => unheard.retain(|node| live.contains(node)),
+            None => self.unheard = Some(live.clone()),
+        }
         self.gate.on_live(live);
+    }
+
+    /// This node's time is no longer behind what `peer` has seen.
+    pub fn on_followed(&mut self, peer: NodeId) {
+        if let Some(unheard) = &mut self.unheard {
+            unheard.remove(&peer);
+        }
     }
 
     /// Everything that `peer` had was copied, by a comparison that began at that moment.
@@ -47,6 +62,13 @@ impl Replication {
     /// How many of them, with this node's own disk, are a majority of the members.
     pub fn needed(&self) -> u16 {
         u16::try_from(self.members / 2).unwrap_or(u16::MAX)
+    }
+
+    /// Whether what is written here from now on is later than all that was acknowledged anywhere, and nobody was told
+    /// so: true once. What was acknowledged is held by every node that was live then.
+    pub fn falls_in_step(&mut self) -> bool {
+        let heard = self.unheard.as_ref().is_some_and(BTreeSet::is_empty);
+        heard && !std::mem::replace(&mut self.in_step, true)
     }
 
     /// Whether this node has everything by now and nobody was told so: true once. `sound`: whether its disk is.
@@ -69,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_majority_counts_members_and_completion_is_told_once() {
+    fn a_majority_counts_members_and_news_is_told_once() {
         let mut it = Replication::new(NodeId(1));
         for (members, needed) in [(&[1][..], 0), (&[1, 2], 1), (&[1, 2, 3], 1), (&[1, 2, 3, 4, 5], 2)] {
             it.on_members(set(members));
@@ -79,6 +101,10 @@ mod tests {
         it.on_live(&set(&[2]));
         assert_eq!(it.peers(), [NodeId(2)]);
         assert!(!it.completes(true));
+        assert!(!it.falls_in_step());
+        it.on_followed(NodeId(2));
+        assert!(it.falls_in_step());
+        assert!(!it.falls_in_step());
         it.on_copied(NodeId(2), Moment::default(), Copied { sound: true, agrees: true });
         assert!(it.completes(true));
         assert!(!it.completes(true));

@@ -61,6 +61,7 @@ use self::interest::Barrier;
 pub use self::moving::Fetched;
 pub use self::quota::{Quota, Share, Tally};
 pub use self::retained::Retaining;
+use self::retained::Retention;
 use self::room::{DestIndex, Room};
 pub use self::stats::{DropReason, Dropped, Stats};
 pub use self::view::{Admitted, AuthRequest, View};
@@ -114,6 +115,8 @@ pub enum Input<'a> {
     Drain { ticket: u64, broker: BrokerId, to: Holder },
     /// A will is to be published.
     Will { token: u64, broker: BrokerId, will: &'a FiringWill },
+    /// What is retained here from now on is later than every retained message that was acknowledged.
+    RetainedInStep,
     /// Every retained message that was acknowledged is in this node's store.
     RetainedComplete,
     /// A page that [`Effect::ReadRetained`] asked for, up to date as of now.
@@ -238,11 +241,7 @@ pub struct Core {
     paced: Vec<ConnKey>,
     quota: Box<dyn Quota>,
     interest_complete: bool,
-    /// Where retained publishes are kept, if they are.
-    retaining: Option<Arc<dyn Retaining>>,
-    retained_complete: bool,
-    /// Connections that may have room for retained messages.
-    readers: BTreeSet<ConnKey>,
+    retention: Retention,
     /// Whether this node may not serve (R1), as of this step.
     lapsed: bool,
     /// The time of this step.
@@ -293,9 +292,7 @@ impl Core {
             paced: Vec::new(),
             quota: Box::new(Tally::default()),
             interest_complete: false,
-            retaining: None,
-            retained_complete: false,
-            readers: BTreeSet::new(),
+            retention: Retention::default(),
             lapsed: false,
             clock: Moment::default(),
             orphaned: BTreeSet::new(),
@@ -357,6 +354,7 @@ impl Core {
             Input::Fetched { conn, reply } => self.on_fetched(conn, reply, out),
             Input::Drain { ticket, broker, to } => self.on_drain(ticket, broker, to),
             Input::Will { token, broker, will } => self.on_will(now, token, broker, will, out),
+            Input::RetainedInStep => self.on_retained_in_step(),
             Input::RetainedComplete => self.on_retained_complete(),
             Input::Retained { conn, filter, page } => self.on_retained(now, view.wall(), conn, filter, page),
             Input::InterestComplete => self.on_interest_complete(),

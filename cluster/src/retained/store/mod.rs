@@ -194,6 +194,17 @@ impl Store {
         Time(before.unwrap_or_else(|before| before)).next(wall)
     }
 
+    /// The latest time that was given out or seen.
+    pub fn latest(&self) -> Time {
+        Time(self.shared.time.load(Ordering::Acquire))
+    }
+
+    /// A peer has seen this time: what is written here from now on is later, as far as its clock is believed (R15).
+    pub fn follow(&self, theirs: Time) {
+        let wall = self.shared.clock.wall().0.saturating_add(limits::RETAINED_CLOCK_AHEAD.as_millis() as u64);
+        self.shared.time.fetch_max(theirs.min(Time::at(UnixMillis(wall))).0, Ordering::AcqRel);
+    }
+
     /// Whether a time is one that may be taken from a peer (R15).
     ///
     /// # Errors
