@@ -106,7 +106,8 @@ mod tests {
         let mut world = World::new().expect("a canary");
         world.step(Input::Forwarded { origin: 77, via: Via::Worker, runs: &runs }).expect("a batch");
         assert_eq!(world.overheard(), Ok(1));
-        world.step(Input::Will { token: 3, broker: BROKER, message: &body }).expect("a will");
+        let will = FiringWill { name: WillName::default(), time: Some(Time(7)), message: body };
+        world.step(Input::Will { token: 3, broker: BROKER, will: &will }).expect("a will");
         assert_eq!(world.overheard(), Ok(1));
         let got = world.others_got();
         moved(&mut world, state()).expect("a session");
