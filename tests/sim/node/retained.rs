@@ -227,7 +227,6 @@ impl World {
         broker.copying.others_changed(|replication| replication.on_members(members));
         for worker in &mut broker.workers {
             let (store, dials, replicas) = (store.clone(), dials.clone(), broker.copying.replicas.clone());
-            #[expect(clippy::arc_with_non_send_sync, reason = "the core wants one")]
             worker.core.retain(Arc::new(Keeper { store, dials, replicas }));
         }
         self.check_gate(life);
