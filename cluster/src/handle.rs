@@ -42,6 +42,9 @@ pub enum ClusterEvent {
     Barrier { token: u64, seen: bool },
     /// Whether this node has every live peer's interest snapshot (R11). Until `true` it accepts no PUBLISH.
     InterestComplete(bool),
+    /// What is retained here from now on is later than every retained message that was acknowledged (R15): until then
+    /// none is taken from publishers.
+    RetainedInStep,
     /// This node has every retained message that was acknowledged (R15): until then it answers for none.
     RetainedComplete,
     /// About the claim of one connection.

@@ -62,12 +62,17 @@ pub struct Sock {
     pub told: Option<ReasonCode>,
     inbox: BytesMut,
     next_id: u16,
-    subscribing: BTreeMap<PacketId, Vec<String>>,
+    pub subscribing: BTreeMap<PacketId, Vec<String>>,
     /// Its publishes without an answer.
     pub unanswered: BTreeMap<PacketId, MsgId>,
     /// What SUBACKs said, by filter.
     pub subacks: BTreeMap<String, ReasonCode>,
     pub got: Vec<MsgId>,
+    /// It acknowledges nothing.
+    pub mute: bool,
+    /// It is or was a member of shared subscriptions; what the core has read of it is looked at here.
+    pub shares: bool,
+    pub heard: BytesMut,
 }
 
 /// All connections.
@@ -127,6 +132,9 @@ impl Sock {
             unanswered: BTreeMap::new(),
             subacks: BTreeMap::new(),
             got: Vec::new(),
+            mute: false,
+            shares: false,
+            heard: BytesMut::new(),
         }
     }
 
@@ -134,7 +142,7 @@ impl Sock {
         self.phase == Phase::Up
     }
 
-    fn take_id(&mut self) -> PacketId {
+    pub fn take_id(&mut self) -> PacketId {
         self.next_id = self.next_id % 60_000 + 1;
         PacketId::new(self.next_id).expect("not zero")
     }
@@ -174,6 +182,7 @@ impl World {
     }
 
     pub fn subscribe(&mut self, id: SockId, filters: &[(&str, QoS)]) {
+        filters.iter().for_each(|(filter, _)| self.p09_asked(id, filter));
         let Some(sock) = self.sock(id) else { return };
         let packet_id = sock.take_id();
         let owned: Vec<String> = filters.iter().map(|(f, _)| (*f).to_owned()).collect();
@@ -185,6 +194,8 @@ impl World {
 
     pub fn unsubscribe(&mut self, id: SockId, filter: &str) {
         self.oracle_unsubscribed(id, filter);
+        self.p09_unasked(id, filter);
+        self.shared_left(id, filter);
         let Some(sock) = self.sock(id) else { return };
         // A SUBACK still to come is of a subscription that this ends.
         let waiting = sock.subscribing.values_mut().flatten();
@@ -235,7 +246,7 @@ impl World {
         }
     }
 
-    fn send_packet(&mut self, id: SockId, packet: &Packet) {
+    pub fn send_packet(&mut self, id: SockId, packet: &Packet) {
         let Some(sock) = self.sock(id) else { return };
         let mut bytes = BytesMut::new();
         encode(packet, sock.version, &mut bytes).expect("a packet that encodes");
@@ -364,25 +375,30 @@ impl World {
         if let Some(sock) = self.sock(id) {
             sock.subacks.insert(filter.clone(), reason);
         }
-        if !reason.is_error() && !filter.is_empty() {
+        if !reason.is_error() && !filter.is_empty() && !self.shared_joined(id, &filter) {
             self.oracle_subscribed(id, filter);
         }
     }
 
     fn on_message(&mut self, id: SockId, publish: &Publish) {
-        let msg = msg_of(&publish.payload);
-        if let Some(sock) = self.sock(id) {
-            sock.got.push(msg);
+        if let Some(msg) = msg_of(&publish.payload) {
+            if let Some(sock) = self.sock(id) {
+                sock.got.push(msg);
+            }
+            // What was retained comes whenever somebody subscribes, what another member left when that one goes.
+            if !publish.retain && publish.subscription_ids.is_empty() {
+                self.p07_check(id, msg, publish.qos);
+            }
         }
-        self.p07_check(id, msg, publish.qos);
-        if let Some(packet_id) = publish.packet_id {
+        if let Some(packet_id) = publish.packet_id
+            && !self.socks.get(id).mute
+        {
             self.send_packet(id, &Packet::Puback(Ack::new(packet_id, ReasonCode::SUCCESS)));
         }
     }
 }
 
-/// Which message a payload is of.
-pub fn msg_of(payload: &[u8]) -> MsgId {
-    let bytes = payload.first_chunk().expect("payloads of at least eight bytes");
-    MsgId::from_be_bytes(*bytes)
+/// Which message a payload is of; nothing if it deletes what is retained.
+pub fn msg_of(payload: &[u8]) -> Option<MsgId> {
+    payload.first_chunk().map(|bytes| MsgId::from_be_bytes(*bytes))
 }

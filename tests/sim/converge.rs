@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rookery::mqtt::codec::{QoS, Version};
 use rookery_cluster::ids::GroupId;
+use rookery_cluster::limits::RETAINED_COMPARE_EVERY;
 
 use crate::client::SockId;
 use crate::faults::Mood;
@@ -14,6 +15,9 @@ use crate::world::{Config, Sabotage, World};
 /// After healing, how long until everything must work. The longest single wait is a lease that must run out under a
 /// new leader.
 const RECOVERY: Duration = Duration::from_secs(30);
+
+/// By then every node has compared with every other, and met a message that was on its way then.
+const COMPARED: Duration = RETAINED_COMPARE_EVERY.saturating_mul(3);
 
 /// Runs one seed; what was found, if anything, is in the oracle.
 pub fn run(seed: u64) -> World {
@@ -30,6 +34,8 @@ pub fn run_with(seed: u64, mood: Mood, sabotage: Sabotage) -> World {
         duplicates: dice.below(8),
         lost_answers: dice.below(12),
         connects: if matches!(mood, Mood::Leases | Mood::Claims) { 40 } else { 12 },
+        retains: if mood == Mood::Retained { 60 } else { 10 },
+        shares: if mood == Mood::Shared { 40 } else { 5 },
         dawdle: dice.percent(80),
         sabotage,
     };
@@ -58,6 +64,7 @@ impl World {
         self.run(Duration::from_secs(6));
         self.require("a last message reaches everybody", |w| w.last_message());
         self.run(Duration::from_secs(1));
+        self.finish_retained();
         self.require("nothing is to be revoked any more", |w| w.nothing_pending());
         if !self.oracle.failed() {
             self.p01_all_applied();
@@ -65,11 +72,25 @@ impl World {
             self.p03_check();
             self.p04_all_answered();
             self.p08_check();
+            self.shared_all_given();
+        }
+    }
+
+    fn finish_retained(&mut self) {
+        self.require_within(COMPARED, "every node gives the same retained messages", |w| w.p09_converged());
+        self.require("a subscriber on every node has got all", |w| w.late_readers().is_some());
+        let readers = self.late_readers();
+        if let Some(readers) = readers.filter(|_| !self.oracle.failed()) {
+            self.p09_settled(&readers);
         }
     }
 
     fn require(&mut self, what: &str, done: impl FnMut(&mut World) -> bool) {
-        if !self.until(RECOVERY, done) && !self.oracle.failed() {
+        self.require_within(RECOVERY, what, done);
+    }
+
+    fn require_within(&mut self, limit: Duration, what: &str, done: impl FnMut(&mut World) -> bool) {
+        if !self.until(limit, done) && !self.oracle.failed() {
             self.broken(format!("convergence: it never came to this: {what}"));
         }
     }

@@ -1,5 +1,7 @@
 //! What goes wrong, at random.
 
+mod disks;
+
 use std::time::Duration;
 
 use rookery_cluster::ids::{GroupId, NodeId};
@@ -21,6 +23,10 @@ enum Fault {
     BadNetwork,
     BlockSock,
     VanishSock,
+    PowerOff,
+    SetClock,
+    SlowDisk,
+    BadDisk,
 }
 
 /// What a run has most of. A run with everything at once has little of what takes several faults in a row.
@@ -30,10 +36,13 @@ pub enum Mood {
     Leases,
     Streams,
     Claims,
+    Retained,
+    Shared,
 }
 
 impl Mood {
-    pub const ALL: [Mood; 4] = [Mood::Everything, Mood::Leases, Mood::Streams, Mood::Claims];
+    pub const ALL: [Mood; 6] =
+        [Mood::Everything, Mood::Leases, Mood::Streams, Mood::Claims, Mood::Retained, Mood::Shared];
 
     fn faults(self) -> &'static [Fault] {
         use Fault::*;
@@ -52,10 +61,18 @@ impl Mood {
                 BadNetwork,
                 BlockSock,
                 VanishSock,
+                PowerOff,
+                SetClock,
+                SlowDisk,
+                BadDisk,
             ],
             Mood::Leases => &[LateThenCutOff, LateThenCutOff, CutOff, Drift, Drift, NewLeader],
             Mood::Streams => &[BreakStream, BreakStream, BreakStream, Stall, Stall, OneWay, BlockSock],
             Mood::Claims => &[Crash, NewLeader, SlowLog, BadNetwork, BadNetwork, BlockSock, Stall, VanishSock],
+            Mood::Shared => &[BreakStream, BreakStream, Stall, Stall, OneWay, BlockSock, VanishSock],
+            Mood::Retained => {
+                &[Crash, Crash, PowerOff, CutOff, OneWay, BreakStream, Stall, SetClock, SlowDisk, BadDisk]
+            }
         }
     }
 }
@@ -89,6 +106,10 @@ impl World {
             Fault::BadNetwork => self.bad_network(),
             Fault::BlockSock => self.block_some_sock(),
             Fault::VanishSock => self.vanish_some_sock(),
+            Fault::PowerOff => self.power_off(),
+            Fault::SetClock => self.set_clock(node),
+            Fault::SlowDisk => self.slow_disk(node),
+            Fault::BadDisk => self.bad_disk(node),
         }
     }
 
@@ -226,6 +247,7 @@ impl World {
 
     /// Ends all faults.
     pub fn heal(&mut self) {
+        self.heal_disks();
         self.note(|| "healing".into());
         self.net.heal();
         let now = self.now;

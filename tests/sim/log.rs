@@ -62,6 +62,11 @@ impl Group {
             without_quorum_since: None,
         }
     }
+
+    /// How many entries the leader has taken that are not committed.
+    pub fn waiting(&self) -> usize {
+        self.uncommitted.len()
+    }
 }
 
 impl World {

@@ -2,10 +2,12 @@
 //! drivers do with I/O is done here at once, as thinly as it goes.
 
 pub mod claims;
+pub mod copying;
 pub mod data;
 pub mod forward;
 pub mod lease;
 pub mod registry;
+pub mod retained;
 pub mod shepherd;
 pub mod worker;
 
@@ -29,6 +31,7 @@ use crate::world::{BROKER, Config, Proc, World};
 use claims::Claims;
 use forward::Forward;
 use lease::LeaseOf;
+use retained::{Copying, Shelf};
 use worker::{Mail, Worker};
 
 pub struct Node {
@@ -45,6 +48,7 @@ pub struct Node {
     pub lease: LeaseOf,
     pub claims: Claims,
     pub broker: Option<Broker>,
+    pub shelf: Shelf,
     requests: u128,
 }
 
@@ -53,6 +57,7 @@ pub struct Broker {
     pub life: NodeLife,
     pub workers: Vec<Worker>,
     pub forward: Forward,
+    pub copying: Copying,
     /// Up to which metadata index the workers were told of changes.
     pub told: LogIndex,
 }
@@ -72,6 +77,7 @@ impl Node {
             lease: LeaseOf::default(),
             claims: Claims::default(),
             broker: None,
+            shelf: Shelf::new(rng),
             requests: 0,
         }
     }
@@ -164,6 +170,9 @@ impl World {
         if self.node(id).up {
             return;
         }
+        if !self.open_store(id) {
+            return self.after(Duration::from_millis(200), move |w| w.start_node(id));
+        }
         self.restore_disk(id);
         let node = self.node(id);
         node.up = true;
@@ -177,12 +186,28 @@ impl World {
         groups.into_iter().for_each(|group| self.catch_up_soon(id, group));
     }
 
-    /// Ends a process without a word.
+    /// Ends a process without a word. Its machine may lose power with it.
     pub fn kill_node(&mut self, id: NodeId) {
+        let power = self.rng.percent(50);
+        if self.stop_node(id) {
+            self.lose_store(id, power);
+        }
+    }
+
+    /// The machine is without power.
+    pub fn kill_without_power(&mut self, id: NodeId) {
+        if self.stop_node(id) {
+            self.lose_store(id, true);
+        }
+    }
+
+    /// Ends what a process does; whether it did anything.
+    fn stop_node(&mut self, id: NodeId) -> bool {
         if !std::mem::replace(&mut self.node(id).up, false) {
-            return;
+            return false;
         }
         self.note(|| format!("node {id}: killed"));
+        self.oracle.sharing.ended = self.now;
         self.node(id).broker = None;
         self.drop_socks_of(id);
         self.break_streams(|ends| ends.contains(&id));
@@ -195,14 +220,16 @@ impl World {
                 self.depose(group, pause);
             }
         }
+        true
     }
 
-    /// The cluster ended this node's life: everything is taken down and started anew.
+    /// The cluster ended this node's life: everything is taken down and started anew, but
+    /// for what the process has open.
     pub fn life_is_over(&mut self, at: Proc) {
         let life = self.node(at.node).lease.life;
         self.note(|| format!("node {}: life {life:?} is over", at.node));
         self.farewell(at.node);
-        self.kill_node(at.node);
+        self.stop_node(at.node);
         let pause = self.rng.millis(5, 100);
         self.after(pause, move |w| w.start_node(at.node));
     }
@@ -222,7 +249,9 @@ impl World {
             let workers = (0..w.cfg.workers).map(|id| Worker::new(id, life, w.rng.next())).collect();
             let forward = Forward::new(w.cfg.workers);
             let told = w.node(at.node).meta.applied();
-            w.node(at.node).broker = Some(Broker { life, workers, forward, told });
+            let copying = Copying::new(at.node);
+            w.node(at.node).broker = Some(Broker { life, workers, forward, copying, told });
+            w.begin_retained(life);
             w.note(|| format!("node {}: serves as {life}", at.node));
             let live = w.node(at.node).live_peers();
             w.set_live(life, live);

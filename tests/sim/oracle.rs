@@ -8,6 +8,8 @@ use rookery_cluster::ids::GroupId;
 use rookery_cluster::topics;
 
 use crate::client::SockId;
+use crate::invariants::p09_retained::Reading;
+use crate::invariants::shared::Sharing;
 use crate::world::World;
 
 /// A message. Those of one publisher rise in the order in which it sent them.
@@ -27,14 +29,29 @@ pub struct Oracle {
     pub states: BTreeMap<(GroupId, usize), u64>,
     /// The last message of (receiver, publisher, topic, QoS as published, QoS as delivered).
     pub order: BTreeMap<(SockId, SockId, String, QoS, QoS), MsgId>,
+    /// What is retained, as subscribers see it.
+    pub reading: Reading,
+    /// What members of shared subscriptions were given.
+    pub sharing: Sharing,
 }
 
 pub struct Msg {
     pub by: SockId,
     pub topic: String,
     pub qos: QoS,
+    pub retain: Retain,
     pub sent: Duration,
     pub answered: Option<(Duration, ReasonCode)>,
+}
+
+/// What a message does to what its topic retains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retain {
+    No,
+    Stays,
+    /// It goes by itself.
+    Expires,
+    Deletes,
 }
 
 pub struct Sub {
@@ -54,9 +71,13 @@ impl Oracle {
         &self.msgs[id as usize]
     }
 
-    /// The subscriptions that a message is owed to, as far as their connections last.
+    /// The subscriptions that a message is owed to, as far as their connections last. Deletions look all alike, and
+    /// what expires may do so on the way.
     pub fn owed(&self, id: MsgId) -> Vec<&Sub> {
         let msg = self.msg(id);
+        if matches!(msg.retain, Retain::Deletes | Retain::Expires) {
+            return Vec::new();
+        }
         let owed = |sub: &&Sub| !sub.ended && sub.since <= msg.sent && topics::matches(&sub.filter, &msg.topic);
         self.subs.iter().filter(owed).collect()
     }
@@ -65,7 +86,7 @@ impl Oracle {
 impl World {
     pub fn oracle_published(&mut self, by: SockId, topic: &str, qos: QoS) -> MsgId {
         let sent = self.now;
-        self.oracle.msgs.push(Msg { by, topic: topic.into(), qos, sent, answered: None });
+        self.oracle.msgs.push(Msg { by, topic: topic.into(), qos, retain: Retain::No, sent, answered: None });
         let id = self.oracle.msgs.len() as MsgId - 1;
         self.note(|| format!("client: connection {by} publishes {id} to {topic} at {qos:?}"));
         id

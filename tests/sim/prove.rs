@@ -59,5 +59,35 @@ fn finds_proposals_without_numbers() {
 
 #[test]
 fn finds_a_claim_that_takes_from_anybody() {
-    hunt(Sabotage::TakeFromAnybody, Mood::Claims, 400, "P3: ");
+    hunt(Sabotage::TakeFromAnybody, Mood::Claims, 1000, "P3: ");
+}
+
+#[test]
+fn finds_two_workers_that_serve_a_shared_subscription() {
+    hunt(Sabotage::AllServeShares, Mood::Shared, 30, "shared: ");
+}
+
+#[test]
+fn finds_shared_messages_that_nobody_serves() {
+    hunt(Sabotage::NobodyServesShares, Mood::Shared, 30, "shared: nobody");
+}
+
+#[test]
+fn finds_a_retained_message_told_before_it_is_on_disk() {
+    hunt(Sabotage::StoredWhenTaken, Mood::Retained, 30, "P9: ");
+}
+
+#[test]
+fn finds_a_clock_that_is_trusted() {
+    hunt(Sabotage::TrustClocks, Mood::Retained, 30, "R15: ");
+}
+
+#[test]
+fn finds_a_node_that_answers_before_it_has_copied() {
+    hunt(Sabotage::AnswerAtOnce, Mood::Retained, 100, "P9: ");
+}
+
+#[test]
+fn finds_pages_that_are_not_renewed() {
+    hunt(Sabotage::StalePages, Mood::Retained, 100, "P9: ");
 }

@@ -41,6 +41,7 @@ impl World {
         }
         let Some(sock) = self.sock(id) else { return };
         let bytes = sock.unread.split_to(size);
+        self.shared_read(life, worker, key, id, &bytes);
         self.input(life, worker, Input::Read { conn: key, bytes: &bytes });
         let more = self.socks.get(id).eof || !self.socks.get(id).unread.is_empty();
         let readable = self.worker(life, worker).is_some_and(|it| it.core.wants_read(key));
@@ -107,11 +108,14 @@ impl World {
                 self.p03_on_takeover(id);
             }
             Packet::Publish(publish) => {
-                self.oracle.accepted.insert((msg_of(&publish.payload), id));
+                self.oracle.accepted.extend(msg_of(&publish.payload).map(|msg| (msg, id)));
+                self.p09_written(id, &publish);
+                self.shared_written(id, &publish);
             }
             Packet::Puback(ack) => {
                 if let Some(msg) = self.socks.get(id).unanswered.get(&ack.packet_id).copied() {
                     self.p04_check(life, msg, ack.reason);
+                    self.p09_acknowledged(life, msg, ack.reason);
                 }
             }
             _ => {}
@@ -205,7 +209,7 @@ impl World {
 
 fn brief(packet: &Packet) -> String {
     match packet {
-        Packet::Publish(p) => format!("publish {} at {:?}", msg_of(&p.payload), p.qos),
+        Packet::Publish(p) => format!("publish {:?} at {:?}", msg_of(&p.payload), p.qos),
         Packet::Puback(ack) => format!("puback {} {}", ack.packet_id, ack.reason),
         other => format!("{:?}", other.packet_type()),
     }

@@ -9,7 +9,7 @@ use crate::client::{Phase, SockId};
 use crate::world::World;
 
 const CLIENTS: [&str; 6] = ["ann", "bob", "cid", "dot", "eve", "fay"];
-const TOPICS: [&str; 4] = ["a/1", "a/2", "b/1", "c"];
+pub const TOPICS: [&str; 4] = ["a/1", "a/2", "b/1", "c"];
 const FILTERS: [&str; 6] = ["a/1", "a/+", "b/#", "#", "c", "+/1"];
 
 /// All client IDs of the random workload.
@@ -20,7 +20,7 @@ pub fn clients() -> impl Iterator<Item = &'static str> {
 impl World {
     /// Clients do something every now and then until `end`.
     pub fn clients_until(&mut self, end: Duration) {
-        let pause = self.rng.millis(1, 120);
+        let pause = self.rng.millis(1, if self.cfg.retains > 50 { 50 } else { 120 });
         if self.now + pause >= end {
             return;
         }
@@ -31,9 +31,12 @@ impl World {
     }
 
     fn something(&mut self) {
-        let Some(id) = self.some_sock().filter(|_| !self.rng.percent(self.cfg.connects)) else {
+        let Some(id) = self.some_client().filter(|_| !self.rng.percent(self.cfg.connects)) else {
             return self.some_connect();
         };
+        if self.rng.percent(self.cfg.shares) {
+            return self.some_member();
+        }
         match self.rng.below(40) {
             0..22 => self.some_publish(id),
             22..32 => self.some_subscribe(id),
@@ -87,7 +90,11 @@ impl World {
         for _ in 0..self.rng.range(1, 3) {
             let topic = self.rng.pick(&TOPICS);
             let qos = if self.rng.percent(65) { QoS::AtLeastOnce } else { QoS::AtMostOnce };
-            self.publish(id, topic, qos);
+            if self.rng.percent(self.cfg.retains) {
+                self.some_retained(id, topic, qos);
+            } else {
+                self.publish(id, topic, qos);
+            }
         }
     }
 
@@ -99,6 +106,9 @@ impl World {
             self.subscribe(id, &[one, two]);
         } else {
             self.subscribe(id, &[one]);
+        }
+        if self.rng.percent(self.cfg.retains) {
+            self.publish_meanwhile();
         }
     }
 

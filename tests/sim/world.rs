@@ -50,6 +50,18 @@ pub enum Sabotage {
     NoNumbers,
     /// A claim takes over from whoever holds, however long it was on its way.
     TakeFromAnybody,
+    /// A retained message counts as kept before it is on disk.
+    StoredWhenTaken,
+    /// Retained messages of a peer are taken however far its clock is ahead.
+    TrustClocks,
+    /// A node that starts answers for retained messages before it has copied them.
+    AnswerAtOnce,
+    /// What replaced a page's messages since it was read does not matter.
+    StalePages,
+    /// Every worker of a node that gets a message for a shared subscription thinks that it is the one to serve it.
+    AllServeShares,
+    /// Every one leaves it to the others.
+    NobodyServesShares,
 }
 
 #[derive(Clone, Debug)]
@@ -63,6 +75,10 @@ pub struct Config {
     pub lost_answers: u64,
     /// Percent of clients' acts that are connects.
     pub connects: u64,
+    /// Percent of publishes that are retained.
+    pub retains: u64,
+    /// Percent of clients' acts that are those of members of shared subscriptions.
+    pub shares: u64,
     /// Whether sockets and workers dawdle.
     pub dawdle: bool,
     pub sabotage: Sabotage,
@@ -71,8 +87,8 @@ pub struct Config {
 impl Config {
     /// Nothing goes wrong unless a scenario says so.
     pub fn calm(nodes: u64) -> Self {
-        let (duplicates, lost_answers, dawdle, sabotage) = Default::default();
-        Self { nodes, workers: 2, shards: 2, duplicates, lost_answers, connects: 0, dawdle, sabotage }
+        let (duplicates, lost_answers, retains, shares, dawdle, sabotage) = Default::default();
+        Self { nodes, workers: 2, shards: 2, duplicates, lost_answers, connects: 0, retains, shares, dawdle, sabotage }
     }
 }
 

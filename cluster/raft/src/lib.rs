@@ -12,6 +12,8 @@
 mod batcher;
 mod codec;
 mod config;
+#[doc(hidden)]
+pub mod fuzz;
 mod groups;
 mod machine;
 mod net;

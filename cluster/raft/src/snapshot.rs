@@ -93,7 +93,7 @@ fn beside(path: &Path) -> PathBuf {
     path.with_extension("snap.new")
 }
 
-fn encode_head(group: GroupId, meta: &SnapshotMeta, state: usize) -> Bytes {
+pub(crate) fn encode_head(group: GroupId, meta: &SnapshotMeta, state: usize) -> Bytes {
     let meta = codec::meta_to_bytes(meta);
     let mut head = BytesMut::with_capacity(FIXED + meta.len() + 8);
     head.put_slice(MAGIC);
@@ -105,7 +105,7 @@ fn encode_head(group: GroupId, meta: &SnapshotMeta, state: usize) -> Bytes {
     head.freeze()
 }
 
-fn decode(group: GroupId, mut bytes: Bytes) -> Result<Snapshot, String> {
+pub(crate) fn decode(group: GroupId, mut bytes: Bytes) -> Result<Snapshot, String> {
     if bytes.len() < FIXED + 8 + 4 || !bytes.starts_with(MAGIC) {
         return Err("this is not a snapshot, or its beginning is missing".to_owned());
     }

@@ -1,18 +1,17 @@
 //! Retained messages between nodes: taking those that are published, and copying what is lacking.
 //!
 //! Why nothing is missed while a node `N` starts. `N` copies from a live peer `A` only after all workers of `A` have
-//! confirmed interest of this life of `N` (the snapshot, which every link begins with). `A` puts `N` among the
+//! confirmed interest of this life of `N` (its first snapshot, which all workers hear of, empty as it may be). `A` puts `N` among the
 //! [`Replicas`] before its workers can hear of it, and each worker hands on what it gathered before it confirms. So a
-//! publish at `A` either went to `N` as well, or is in `A`'s table before `N` reads it.
+//! publish at `A` either went to `N` as well, or is in `A`'s table before `N` reads it. The first digests also say `A`'s
+//! time, before which nothing is written at `N`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 use rookery_proto::forward as proto;
-use rookery_proto::forward::forward_client::ForwardClient;
 use tokio::sync::Notify;
-use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 use super::driver::{ANSWER_TIMEOUT, BACKOFF_FIRST, BACKOFF_MOST, Inner};
@@ -22,7 +21,7 @@ use crate::ids::{BrokerId, Incarnation, NodeId, NodeLife};
 use crate::limits;
 use crate::net::Purpose;
 use crate::retained::store::{Durable, Store, Write};
-use crate::retained::{BUCKETS, Came, Digests, Gate, Pages, differing};
+use crate::retained::{Ask, BUCKETS, Came, Comparison, Copied, Digests, Next, Pages, Replication, Time};
 
 /// Brokers whose digests travel in one answer: half a KiB each.
 const BROKERS_AT_ONCE: usize = 256;
@@ -32,37 +31,26 @@ const ANSWER: Pages = Pages { messages: 4096, bytes: limits::RETAINED_CHUNK_BYTE
 /// This node's store, and how far it has come.
 pub(super) struct Retained {
     store: Store,
-    gate: Mutex<Gate>,
+    replication: Mutex<Replication>,
     replicas: RwLock<Arc<Replicas>>,
-    members: Mutex<usize>,
-    told: Mutex<bool>,
     /// Told when the gate may have opened.
     news: Notify,
 }
 
 impl Retained {
     pub(super) fn new(store: Store, own: NodeId) -> Self {
-        Self {
-            store,
-            gate: Mutex::new(Gate::new(own)),
-            replicas: RwLock::default(),
-            members: Mutex::new(1),
-            told: Mutex::new(false),
-            news: Notify::new(),
-        }
+        Self { store, replication: Mutex::new(Replication::new(own)), replicas: RwLock::default(), news: Notify::new() }
     }
 
     pub(super) fn replicas(&self) -> Arc<Replicas> {
         Arc::clone(&self.replicas.read())
     }
 
-    fn set_replicas(&self, change: impl FnOnce(&mut Vec<NodeId>)) {
-        let mut replicas = self.replicas.write();
-        let mut peers = replicas.peers.clone();
-        change(&mut peers);
-        // This node's own disk is one of the majority.
-        let needed = u16::try_from(*self.members.lock() / 2).unwrap_or(u16::MAX);
-        *replicas = Arc::new(Replicas { peers, needed });
+    fn others_changed(&self, change: impl FnOnce(&mut Replication)) {
+        let mut replication = self.replication.lock();
+        change(&mut replication);
+        let replicas = Replicas { peers: replication.peers().to_vec(), needed: replication.needed() };
+        *self.replicas.write() = Arc::new(replicas);
     }
 
     /// Takes what a peer's batch keeps; `post` hands the batch to the workers.
@@ -89,16 +77,13 @@ fn writes(run: &Run, node: NodeId) -> impl Iterator<Item = Write> {
 impl Inner {
     pub(super) fn set_members(&self, members: BTreeSet<NodeId>) {
         let Some(retained) = &self.retained else { return };
-        *retained.members.lock() = members.len();
-        retained.set_replicas(|_| {});
-        retained.gate.lock().on_members(members);
+        retained.others_changed(|replication| replication.on_members(members));
         self.check_gate();
     }
 
     pub(super) fn retained_live(&self, live: &BTreeMap<NodeId, Incarnation>) {
         let Some(retained) = &self.retained else { return };
-        retained.set_replicas(|peers| *peers = live.keys().copied().collect());
-        retained.gate.lock().on_live(&live.keys().copied().collect());
+        retained.others_changed(|replication| replication.on_live(&live.keys().copied().collect()));
         self.check_gate();
     }
 
@@ -114,10 +99,13 @@ impl Inner {
         Ok(())
     }
 
-    /// Tells the workers, once, that this node has everything.
+    /// Tells the workers, once each, that this node's time is in step and that it has everything.
     fn check_gate(&self) {
         let Some(retained) = &self.retained else { return };
-        if !retained.gate.lock().open(retained.store.sound()) || std::mem::replace(&mut *retained.told.lock(), true) {
+        if retained.replication.lock().falls_in_step() {
+            self.ports.iter().for_each(|port| port.post(ClusterEvent::RetainedInStep));
+        }
+        if !retained.replication.lock().completes(retained.store.sound()) {
             return;
         }
         retained.store.caught_up();
@@ -145,9 +133,9 @@ pub(super) async fn run(inner: Arc<Inner>, peer: NodeLife) {
     let mut pause = BACKOFF_FIRST;
     loop {
         let began = inner.clock.now();
-        match copy(&inner, &retained.store, peer).await {
-            Ok(Copied { sound, agrees }) => {
-                retained.gate.lock().on_copied(peer.node, began, sound, agrees);
+        match copy(&inner, retained, peer).await {
+            Ok(copied) => {
+                retained.replication.lock().on_copied(peer.node, began, copied);
                 inner.check_gate();
                 pause = BACKOFF_FIRST;
                 tokio::time::sleep(limits::RETAINED_COMPARE_EVERY).await;
@@ -161,59 +149,37 @@ pub(super) async fn run(inner: Arc<Inner>, peer: NodeLife) {
     }
 }
 
-/// What a peer had.
-struct Copied {
-    sound: bool,
-    /// Nothing that a tombstone here removes.
-    agrees: bool,
-}
-
-async fn copy(inner: &Inner, store: &Store, peer: NodeLife) -> Result<Copied, Status> {
+async fn copy(inner: &Inner, retained: &Retained, peer: NodeLife) -> Result<Copied, Status> {
+    let store = &retained.store;
     let mut client = inner.client(peer.node, Purpose::Control)?;
-    let hello = || Some(wire::hello(inner.own, peer));
-    let mut copied = Copied { sound: true, agrees: true };
-    let mut after = None;
+    let hello = Some(wire::hello(inner.own, peer));
+    let (mut comparison, mut ask) = Comparison::begin();
     loop {
-        let request = proto::RetainedDigestsRequest { hello: hello(), after };
-        let reply = within(client.retained_digests(request)).await?;
-        copied.sound &= reply.sound;
-        after = reply.brokers.last().and_then(|last| last.broker);
-        for theirs in reply.brokers {
-            let Some((broker, digests)) = digests_of(&theirs) else {
-                return Err(Status::invalid_argument("digests without a broker, or not as many as buckets"));
-            };
-            let mask = differing(&store.digests_of(broker), &digests);
-            if mask != 0 {
-                copied.agrees &= copy_broker(&mut client, store, hello(), broker, mask).await?;
+        let next = match ask {
+            Ask::Digests(after) => {
+                let request = proto::RetainedDigestsRequest { hello, after: after.map(wire::broker_name) };
+                let reply = within(client.retained_digests(request)).await?;
+                store.follow(Time(reply.latest));
+                retained.replication.lock().on_followed(peer.node);
+                inner.check_gate();
+                let theirs: Option<Vec<_>> = reply.brokers.iter().map(digests_of).collect();
+                let theirs = theirs
+                    .ok_or_else(|| Status::invalid_argument("digests without a broker, or not as many as buckets"))?;
+                comparison.on_digests(&theirs, reply.more, reply.sound, |broker| store.digests_of(broker))
             }
-        }
-        if !reply.more || after.is_none() {
-            return Ok(copied);
-        }
-    }
-}
-
-async fn copy_broker(
-    client: &mut ForwardClient<Channel>,
-    store: &Store,
-    hello: Option<proto::Hello>,
-    broker: BrokerId,
-    buckets: u64,
-) -> Result<bool, Status> {
-    let (mut agrees, mut after) = (true, String::new());
-    loop {
-        let request = proto::RetainedRecordsRequest { hello, broker: Some(wire::broker_name(broker)), buckets, after };
-        let reply = within(client.retained_records(request)).await?;
-        let writes: Vec<Write> = reply.records.into_iter().map(|record| wire::parse_record(broker, record)).collect();
-        for write in &writes {
-            let checked = store.check(write.record.stamp.time);
-            checked.map_err(|ahead| Status::unavailable(ahead.to_string()))?;
-        }
-        agrees &= !store.removes(&writes);
-        store.take(&writes, Came::Copied, None, || {});
-        after = reply.next;
-        if after.is_empty() {
-            return Ok(agrees);
+            Ask::Records { broker, buckets, after } => {
+                let after = after.unwrap_or_default();
+                let name = Some(wire::broker_name(broker));
+                let request = proto::RetainedRecordsRequest { hello, broker: name, buckets, after };
+                let reply = within(client.retained_records(request)).await?;
+                let writes: Vec<Write> = reply.records.into_iter().map(|it| wire::parse_record(broker, it)).collect();
+                let agrees = store.copy(&writes).map_err(|ahead| Status::unavailable(ahead.to_string()))?;
+                comparison.on_records(agrees, Some(reply.next).filter(|next| !next.is_empty()))
+            }
+        };
+        match next {
+            Next::Ask(next) => ask = next,
+            Next::Done(copied) => return Ok(copied),
         }
     }
 }
@@ -235,7 +201,7 @@ pub(super) async fn tick(inner: Arc<Inner>) {
     let Some(retained) = &inner.retained else { return };
     retained.news.notified().await;
     loop {
-        let confirmed = retained.gate.lock().confirmed(inner.clock.now());
+        let confirmed = retained.replication.lock().confirmed(inner.clock.now());
         retained.store.tick(confirmed);
         tokio::time::sleep(limits::RETAINED_COMPARE_EVERY).await;
         retained.store.caught_up();
@@ -255,7 +221,7 @@ pub(super) fn digests(
         broker: Some(wire::broker_name(broker)),
         sums: digests.to_vec(),
     });
-    Ok(proto::RetainedDigestsReply { brokers: brokers.collect(), more, sound: store.sound() })
+    Ok(proto::RetainedDigestsReply { brokers: brokers.collect(), more, sound: store.sound(), latest: store.latest().0 })
 }
 
 /// Answers a peer that copies.

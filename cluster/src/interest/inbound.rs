@@ -47,6 +47,10 @@ impl Inbound {
         }
         match message.content {
             Content::Snapshot(all) if !self.begun => {
+                if self.first.is_none() {
+                    // All workers hear of who begins to want something, even if that is nothing yet.
+                    workers.clear(Holder::Peer(peer));
+                }
                 self.replace(peer, all, workers);
                 self.begun = true;
                 self.last = message.seq;

@@ -74,6 +74,8 @@ fn settled() -> Hub {
         Input::Acknowledged { peer: P2, link: 1, through: 1 },
         Input::Opened { peer: P2, link: 1 },
         Input::Received { peer: P2, link: 1, message: snapshot(1, &[]) },
+        seen(W0, 1),
+        seen(W1, 1),
     ] {
         step(&mut hub, input);
     }
@@ -113,11 +115,11 @@ fn a_live_peer_acknowledges_before_the_barrier_ends() {
         step(&mut hub, subscribe(W0, "a", 9)),
         [
             serving(&[W0]),
-            list(W1, 1, &[add(Holder::Worker(W0), "a")]),
+            list(W1, 2, &[add(Holder::Worker(W0), "a")]),
             Output::Send { peer: P2, link: 1, message: changes(2, &[("a", true)]) },
         ]
     );
-    assert_eq!(step(&mut hub, seen(W1, 1)), []);
+    assert_eq!(step(&mut hub, seen(W1, 2)), []);
     assert_eq!(
         step(&mut hub, Input::Acknowledged { peer: P2, link: 1, through: 2 }),
         [Output::Barrier { worker: W0, token: 9, seen: true }]
@@ -125,7 +127,7 @@ fn a_live_peer_acknowledges_before_the_barrier_ends() {
     // The second holder changes nothing for the peer.
     assert_eq!(
         step(&mut hub, subscribe(W1, "a", 4)),
-        [serving(&[W0, W1]), list(W0, 2, &[add(Holder::Worker(W1), "a")])]
+        [serving(&[W0, W1]), list(W0, 3, &[add(Holder::Worker(W1), "a")])]
     );
 }
 
@@ -140,7 +142,7 @@ fn a_barrier_times_out_and_is_counted() {
     assert_eq!(out, [Output::Barrier { worker: W0, token: 9, seen: false }]);
     assert_eq!(hub.stats(), Stats { barriers_timed_out: 1, ..Stats::default() });
     // The late acknowledgement ends nothing twice.
-    step(&mut hub, seen(W1, 1));
+    step(&mut hub, seen(W1, 2));
     assert_eq!(step(&mut hub, Input::Acknowledged { peer: P2, link: 1, through: 2 }), []);
 }
 
@@ -148,16 +150,16 @@ fn a_barrier_times_out_and_is_counted() {
 fn a_peer_that_expires_is_no_longer_waited_for() {
     let mut hub = settled();
     step(&mut hub, Input::Received { peer: P2, link: 1, message: changes(2, &[("x", true)]) });
-    step(&mut hub, seen(W0, 1));
+    step(&mut hub, seen(W0, 2));
     step(&mut hub, subscribe(W0, "a", 9));
-    step(&mut hub, seen(W1, 2));
+    step(&mut hub, seen(W1, 3));
     let clear = [InterestChange::Clear { holder: Holder::Peer(P2.node) }];
     assert_eq!(
         step(&mut hub, live(&[(2, 2)])),
         [
-            Output::Expired { peer: P2, token: 3 },
-            list(W0, 3, &clear),
-            list(W1, 3, &clear),
+            Output::Expired { peer: P2, token: 4 },
+            list(W0, 4, &clear),
+            list(W1, 4, &clear),
             Output::Barrier { worker: W0, token: 9, seen: true },
         ]
     );
@@ -171,7 +173,8 @@ fn a_message_is_acknowledged_when_all_workers_have_seen_it() {
     let mut hub = Hub::new(2);
     step(&mut hub, live(&[(2, 1)]));
     step(&mut hub, Input::Opened { peer: P2, link: 1 });
-    let x = [add(Holder::Peer(P2.node), "x")];
+    // Its first snapshot is heard of by all workers, whatever it says.
+    let x = [InterestChange::Clear { holder: Holder::Peer(P2.node) }, add(Holder::Peer(P2.node), "x")];
     assert_eq!(
         step(&mut hub, Input::Received { peer: P2, link: 1, message: snapshot(1, &["x"]) }),
         [list(W0, 1, &x), list(W1, 1, &x)]
@@ -221,7 +224,7 @@ fn a_new_link_begins_with_a_snapshot() {
     step(&mut hub, subscribe(W0, "a", 1));
     step(&mut hub, Input::Disconnected { peer: P2, link: 1 });
     step(&mut hub, subscribe(W0, "b", 2));
-    step(&mut hub, seen(W1, 2));
+    step(&mut hub, seen(W1, 3));
     assert_eq!(
         step(&mut hub, Input::Connected { peer: P2, link: 2 }),
         [Output::Send { peer: P2, link: 2, message: snapshot(3, &["a", "b"]) }]
@@ -231,4 +234,18 @@ fn a_new_link_begins_with_a_snapshot() {
         step(&mut hub, Input::Acknowledged { peer: P2, link: 2, through: 3 }),
         [1, 2].map(|token| Output::Barrier { worker: W0, token, seen: true })
     );
+}
+
+#[test]
+fn workers_hear_of_a_peer_that_wants_nothing() {
+    let mut hub = Hub::new(1);
+    step(&mut hub, live(&[(2, 1)]));
+    step(&mut hub, Input::Opened { peer: P2, link: 1 });
+    let clear = [InterestChange::Clear { holder: Holder::Peer(P2.node) }];
+    assert_eq!(
+        step(&mut hub, Input::Received { peer: P2, link: 1, message: snapshot(1, &[]) }),
+        [list(W0, 1, &clear)],
+        "it is not acknowledged before they have handed on what they gathered without it"
+    );
+    assert_eq!(step(&mut hub, seen(W0, 1)), [Output::Acknowledge { peer: P2, link: 1, through: 1 }, Output::Complete]);
 }

@@ -172,7 +172,9 @@ impl Membership {
     /// All known nodes, this one too, by node id.
     pub fn members(&self) -> Vec<Member> {
         let own = (self.core.identity(), if self.left { MemberState::Down } else { MemberState::Up });
-        let others = self.core.iter_membership_state().map(|m| (m.id(), state(m.state())));
+        // Somebody may say that this life is at another address: that is no member.
+        let others = self.core.iter_membership_state().filter(|m| m.id().life.node != self.own().node);
+        let others = others.map(|m| (m.id(), state(m.state())));
         let mut all: Vec<Member> = others.chain([own]).map(|(id, state)| self.member(id, state)).collect();
         all.sort_by_key(|member| member.life);
         all
@@ -274,8 +276,11 @@ impl Membership {
         }
         while let Some(note) = self.effects.to_notify() {
             match note {
+                OwnedNotification::MemberUp(id) | OwnedNotification::MemberDown(id)
+                    if id.life.node == self.own().node => {}
                 OwnedNotification::MemberUp(id) => out.push(Output::Up(id.life, id.address)),
                 OwnedNotification::MemberDown(id) => out.push(Output::Down(id.life)),
+                OwnedNotification::Rename(_, new) if new.life.node == self.own().node => {}
                 OwnedNotification::Rename(old, new) if old.life != new.life || old.address != new.address => {
                     out.extend(self.is_up(&new).then_some(Output::Up(new.life, new.address)));
                 }

@@ -219,3 +219,18 @@ proptest! {
         node.step(Input::Tick, &mut Vec::new());
     }
 }
+
+/// A node that hears of itself at another address is still one, and up.
+#[test]
+fn nobody_else_is_this_node() {
+    let life = NodeLife { node: NodeId(1), incarnation: Incarnation(1) };
+    let mut node = Membership::new(life, ([127, 0, 0, 1], 7001).into(), NodeCard::default(), 1).unwrap();
+    // SWIM gossip of node 2, in which node 1's life is down, and at 127.0.0.23.
+    let datagram = b"\x01\x00\x30\x02\x01\x00\x00\x7f\x00\x00\x01\xda\x36\x00\x01\x01\x00\x00\x7f\x00\x00\x01\xd9\x36\x08\x00\x02\x01\
+        \x01\x00\x00\x7f\x00\x00\x17\xd9\x36\x15\x00\x02\x01\x00\x00\x7f\x00\x00\x01\xda\x36\x00\x02\x01\x01\x00\x00\x00\x00";
+    let mut out = Vec::new();
+    node.step(Input::Datagram(Bytes::from_static(datagram)), &mut out);
+    assert!(!out.contains(&Output::Down(life)), "{out:?}");
+    let own: Vec<Member> = node.members().into_iter().filter(|member| member.life == life).collect();
+    assert_eq!(own.iter().map(|member| member.state).collect::<Vec<_>>(), [MemberState::Up]);
+}

@@ -115,7 +115,7 @@ impl Worker {
             ClusterEvent::Barrier { token, seen } => heard.barriers.push((token, seen)),
             ClusterEvent::InterestComplete(complete) => heard.complete = complete,
             ClusterEvent::RetainedComplete => heard.keeps_all = true,
-            ClusterEvent::Claim(_) | ClusterEvent::Will { .. } => {}
+            ClusterEvent::RetainedInStep | ClusterEvent::Claim(_) | ClusterEvent::Will { .. } => {}
         }
     }
 

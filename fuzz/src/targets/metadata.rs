@@ -1,57 +1,45 @@
 //! The metadata group: its commands, outcomes and snapshots.
 
+use bytes::Bytes;
 use rookery_cluster::clock::UnixMillis;
 use rookery_cluster::ids::{AccountId, BrokerId, Incarnation, LogIndex, NamespaceId, NodeId, RequestId};
 use rookery_cluster::metadata::{
     BrokerSettings, Command, CommandBody, Kid, Name, NewKey, NodeCard, Outcome, State, apply,
 };
 
-use super::{ensure, head};
+use super::ensure;
+use super::replicas::Machine;
 
-/// Most commands of one input.
-const MOST: usize = 64;
+impl Machine for State {
+    type Command = Command;
+    type Outcome = Outcome;
 
-/// A byte for what it is: an outcome, a snapshot, or commands, each behind its length (2 bytes, big-endian).
-pub fn run(input: &[u8]) -> Result<(), String> {
-    let (how, bytes) = head(input);
-    match how % 3 {
-        0 => {
-            let Ok(outcome) = Outcome::decode(bytes) else { return Ok(()) };
-            let again = Outcome::decode(&outcome.encode());
-            ensure(again.as_ref() == Ok(&outcome), || format!("{outcome:?} became {again:?}"))
-        }
-        1 => match State::from_snapshot(bytes) {
-            Ok(state) => applied(state, &history()),
-            Err(_) => Ok(()),
-        },
-        _ => applied(State::default(), &commands(bytes)),
+    fn command(bytes: &[u8]) -> Option<Command> {
+        Command::decode(bytes).ok()
     }
-}
-
-fn commands(mut bytes: &[u8]) -> Vec<Command> {
-    let mut all = Vec::new();
-    while let Some((length, rest)) = bytes.split_at_checked(2) {
-        let length = usize::from(u16::from_be_bytes([length[0], length[1]])).min(rest.len());
-        all.extend(Command::decode(&rest[..length]).ok());
-        bytes = &rest[length..];
-        if all.len() == MOST {
-            break;
-        }
+    fn encode(command: &Command) -> Bytes {
+        command.encode()
     }
-    all
-}
-
-/// Two replicas, of which one goes on from a snapshot at each step, stay the same.
-fn applied(mut state: State, commands: &[Command]) -> Result<(), String> {
-    for (index, command) in (1..).map(LogIndex).zip(commands) {
-        let again = Command::decode(&command.encode());
-        ensure(again.as_ref() == Ok(command), || format!("{command:?} became {again:?}"))?;
-        let mut other = State::from_snapshot(&state.snapshot()).map_err(|why| format!("its own snapshot: {why}"))?;
-        let (one, two) = (apply(&mut state, index, command), apply(&mut other, index, command));
-        ensure(one == two, || format!("{command:?}: {one:?} and {two:?}"))?;
-        ensure(state.snapshot() == other.snapshot(), || format!("snapshots differ after {command:?}"))?;
+    fn apply(&mut self, index: u64, command: &Command) -> Outcome {
+        apply(self, LogIndex(index), command)
     }
-    Ok(())
+    fn outcome(bytes: &[u8]) -> Option<Result<(), String>> {
+        let outcome = Outcome::decode(bytes).ok()?;
+        let again = Outcome::decode(&outcome.encode());
+        Some(ensure(again.as_ref() == Ok(&outcome), || format!("{outcome:?} became {again:?}")))
+    }
+    fn encode_outcome(outcome: &Outcome) -> Bytes {
+        outcome.encode()
+    }
+    fn snapshot(&self) -> Bytes {
+        self.snapshot()
+    }
+    fn restore(bytes: &[u8]) -> Result<Self, String> {
+        Self::from_snapshot(bytes).map_err(|why| why.to_string())
+    }
+    fn history() -> Vec<Command> {
+        history()
+    }
 }
 
 fn history() -> Vec<Command> {
@@ -70,19 +58,4 @@ fn history() -> Vec<Command> {
     let command =
         |(index, body): (u64, _)| Command { request_id: RequestId(index.into()), at: UnixMillis(index * 1000), body };
     (1..).zip(bodies).map(command).collect()
-}
-
-/// A history, the snapshots on its way, and what came of it.
-pub fn seeds() -> Vec<Vec<u8>> {
-    let (mut log, mut state, mut all) = (vec![2], State::default(), Vec::new());
-    for (index, command) in (1..).map(LogIndex).zip(history()) {
-        let bytes = command.encode();
-        log.extend((bytes.len() as u16).to_be_bytes());
-        log.extend(&bytes);
-        let outcome = apply(&mut state, index, &command);
-        all.push([&[0], &outcome.encode()[..]].concat());
-        all.push([&[1], &state.snapshot()[..]].concat());
-        all.push(log.clone());
-    }
-    all
 }

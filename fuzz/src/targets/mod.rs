@@ -3,13 +3,21 @@
 mod auth;
 mod codec;
 mod doors;
+mod gossip;
+mod messages;
 mod metadata;
 mod peer;
+mod raft;
+mod replicas;
 mod retained;
+mod segments;
 mod session;
 mod shard;
 mod topics;
 mod world;
+
+use rookery_cluster::metadata::State;
+use rookery_cluster::sessions::ShardState;
 
 /// Something that reads bytes.
 #[derive(Clone, Copy, Debug)]
@@ -32,8 +40,13 @@ pub const TARGETS: &[Target] = &[
     Target { name: "jwt", run: auth::jwt, seeds: auth::jwt_seeds },
     Target { name: "upgrade", run: doors::upgrade, seeds: doors::upgrade_seeds },
     Target { name: "proxy", run: doors::proxy, seeds: doors::proxy_seeds },
-    Target { name: "shard", run: shard::run, seeds: shard::seeds },
-    Target { name: "metadata", run: metadata::run, seeds: metadata::seeds },
+    Target { name: "shard", run: replicas::run::<ShardState>, seeds: replicas::seeds::<ShardState> },
+    Target { name: "metadata", run: replicas::run::<State>, seeds: replicas::seeds::<State> },
+    Target { name: "messages", run: messages::run, seeds: messages::seeds },
+    Target { name: "raft", run: raft::run, seeds: raft::seeds },
+    Target { name: "segments", run: segments::run, seeds: segments::seeds },
+    Target { name: "gossip", run: gossip::run, seeds: gossip::seeds },
+    Target { name: "join", run: gossip::token, seeds: gossip::token_seeds },
     Target { name: "retained", run: retained::run, seeds: retained::seeds },
 ];
 

@@ -3,56 +3,42 @@
 use bytes::Bytes;
 use rookery_cluster::handle::{Keep, Leave};
 use rookery_cluster::ids::{BrokerId, Epoch, Incarnation, NodeId, NodeLife, Nonce, Sequence};
-use rookery_cluster::sessions::{ClaimKey, Claimant, Command, Numbered, Outcome, Proposal, ShardState, Will};
+use rookery_cluster::sessions::{ClaimKey, Claimant, Command, Effect, Numbered, Outcome, Proposal, ShardState, Will};
 
-use super::{ensure, head};
+use super::ensure;
+use super::replicas::Machine;
 
-/// Most commands of one input.
-const MOST: usize = 64;
+impl Machine for ShardState {
+    type Command = Command;
+    type Outcome = (Outcome, Vec<Effect>);
 
-/// A byte for what it is: an outcome, a snapshot, or commands, each behind its length (2 bytes, big-endian).
-pub fn run(input: &[u8]) -> Result<(), String> {
-    let (how, bytes) = head(input);
-    match how % 3 {
-        0 => {
-            let Ok(outcome) = Outcome::decode(bytes) else { return Ok(()) };
-            let again = Outcome::decode(&outcome.encode());
-            ensure(again.as_ref() == Ok(&outcome), || format!("{outcome:?} became {again:?}"))
-        }
-        1 => match ShardState::restore(bytes) {
-            Ok(state) => applied(state, &history()),
-            Err(_) => Ok(()),
-        },
-        _ => applied(ShardState::default(), &commands(bytes)),
+    fn command(bytes: &[u8]) -> Option<Command> {
+        Command::decode(bytes).ok()
     }
-}
-
-fn commands(mut bytes: &[u8]) -> Vec<Command> {
-    let mut all = Vec::new();
-    while let Some((length, rest)) = bytes.split_at_checked(2) {
-        let length = usize::from(u16::from_be_bytes([length[0], length[1]])).min(rest.len());
-        all.extend(Command::decode(&rest[..length]).ok());
-        bytes = &rest[length..];
-        if all.len() == MOST {
-            break;
-        }
+    fn encode(command: &Command) -> Bytes {
+        command.encode()
     }
-    all
-}
-
-/// Two replicas, of which one goes on from a snapshot at each step, stay the same.
-fn applied(mut state: ShardState, commands: &[Command]) -> Result<(), String> {
-    for command in commands {
-        let again = Command::decode(&command.encode());
-        ensure(again.as_ref() == Ok(command), || format!("{command:?} became {again:?}"))?;
-        let mut other = ShardState::restore(&state.snapshot()).map_err(|why| format!("its own snapshot: {why}"))?;
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        let one = state.apply(command.clone(), &mut ours);
-        let two = other.apply(command.clone(), &mut theirs);
-        ensure(one == two && ours == theirs, || format!("{command:?}: {one:?} {ours:?}, and {two:?} {theirs:?}"))?;
-        ensure(state.snapshot() == other.snapshot(), || format!("snapshots differ after {command:?}"))?;
+    fn apply(&mut self, _: u64, command: &Command) -> Self::Outcome {
+        let mut effects = Vec::new();
+        (self.apply(command.clone(), &mut effects), effects)
     }
-    Ok(())
+    fn outcome(bytes: &[u8]) -> Option<Result<(), String>> {
+        let outcome = Outcome::decode(bytes).ok()?;
+        let again = Outcome::decode(&outcome.encode());
+        Some(ensure(again.as_ref() == Ok(&outcome), || format!("{outcome:?} became {again:?}")))
+    }
+    fn encode_outcome((outcome, _): &Self::Outcome) -> Bytes {
+        outcome.encode()
+    }
+    fn snapshot(&self) -> Bytes {
+        self.snapshot()
+    }
+    fn restore(bytes: &[u8]) -> Result<Self, String> {
+        Self::restore(bytes).map_err(|why| why.to_string())
+    }
+    fn history() -> Vec<Command> {
+        history()
+    }
 }
 
 fn history() -> Vec<Command> {
@@ -91,20 +77,5 @@ fn history() -> Vec<Command> {
     all.push(Command::Tick { by: life(1), millis: 100_000 });
     all.push(Command::Release { key: key("a"), by, epoch: Epoch(2) });
     all.push(Command::Expire { life: life(1) });
-    all
-}
-
-/// A history, the snapshots on its way, and what came of it.
-pub fn seeds() -> Vec<Vec<u8>> {
-    let (mut log, mut state, mut all) = (vec![2], ShardState::default(), Vec::new());
-    for command in history() {
-        let bytes = command.encode();
-        log.extend((bytes.len() as u16).to_be_bytes());
-        log.extend(&bytes);
-        let outcome = state.apply(command, &mut Vec::new());
-        all.push([&[0], &outcome.encode()[..]].concat());
-        all.push([&[1], &state.snapshot()[..]].concat());
-        all.push(log.clone());
-    }
     all
 }

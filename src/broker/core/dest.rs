@@ -161,6 +161,11 @@ impl Destination {
         !self.waiting.is_empty()
     }
 
+    /// Whether anything waits that was not sent.
+    pub fn holds_back(&self) -> bool {
+        self.has_more() || !self.pending.is_empty()
+    }
+
     fn seal(&mut self) {
         let (chunks, bytes) = self.waiting.take(FORWARD_BATCH_BYTES);
         let seq = self.next_seq;

@@ -44,6 +44,8 @@ pub enum Input<'a> {
     Drain { ticket: u64, broker: BrokerId, to: Holder },
     /// A will is to be published.
     Will { token: u64, broker: BrokerId, will: &'a FiringWill },
+    /// What is retained here from now on is later than every retained message that was acknowledged.
+    RetainedInStep,
     /// Every retained message that was acknowledged is in this node's store.
     RetainedComplete,
     /// A page that [`Effect::ReadRetained`] asked for, up to date as of now.

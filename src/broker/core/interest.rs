@@ -359,7 +359,7 @@ impl Core {
                 InterestChange::Clear { holder } => self.clear_interest(*holder),
             }
         }
-        out.push(Effect::InterestSeen { token });
+        self.confirm_interest(token, changes, out);
     }
 
     fn clear_interest(&mut self, holder: Holder) {

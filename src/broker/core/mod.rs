@@ -64,6 +64,7 @@ use self::interest::Barrier;
 pub use self::moving::Fetched;
 pub use self::quota::{Quota, Share, Tally};
 pub use self::retained::Retaining;
+use self::retained::Retention;
 use self::room::{DestIndex, Room};
 pub use self::stats::{DropReason, Dropped, Stats};
 use self::system::System;
@@ -132,11 +133,7 @@ pub struct Core {
     paced: Vec<ConnKey>,
     quota: Box<dyn Quota>,
     interest_complete: bool,
-    /// Where retained publishes are kept, if they are.
-    retaining: Option<Arc<dyn Retaining>>,
-    retained_complete: bool,
-    /// Connections that may have room for retained messages.
-    readers: BTreeSet<ConnKey>,
+    retention: Retention,
     /// Whether this node may not serve (R1), as of this step.
     lapsed: bool,
     /// The time of this step.
@@ -190,9 +187,7 @@ impl Core {
             paced: Vec::new(),
             quota: Box::new(Tally::default()),
             interest_complete: false,
-            retaining: None,
-            retained_complete: false,
-            readers: BTreeSet::new(),
+            retention: Retention::default(),
             lapsed: false,
             clock: Moment::default(),
             orphaned: BTreeSet::new(),
@@ -256,6 +251,7 @@ impl Core {
             Input::Fetched { conn, reply } => self.on_fetched(conn, reply, out),
             Input::Drain { ticket, broker, to } => self.on_drain(ticket, broker, to),
             Input::Will { token, broker, will } => self.on_will(now, token, broker, will, out),
+            Input::RetainedInStep => self.on_retained_in_step(),
             Input::RetainedComplete => self.on_retained_complete(),
             Input::Retained { conn, filter, page } => self.on_retained(now, view.wall(), conn, filter, page),
             Input::InterestComplete => self.on_interest_complete(),

@@ -52,6 +52,9 @@ impl Core {
         let shares = self.choose_shares(now, room, &matches.shares, errand);
         let dests = shares.destinations(&matches.remotes);
         let keeping = self.keeping(publish.retain);
+        if self.retains_too_early(key, keeping.as_ref()) {
+            return Ok(Taken::NotYet);
+        }
         let keepers = keeping.as_ref().map_or(&[][..], |keeping| &keeping.dests);
         // Nothing has changed by now that the packet's next coming would not change alike.
         let broker = self.rooms[room].id;

@@ -6,16 +6,16 @@
 //! message in the store has its publish in its mailbox already; reads leave after its batches, so that they find what
 //! this worker took itself.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use bytes::BytesMut;
 use rookery_cluster::clock::{Moment, UnixMillis};
-use rookery_cluster::handle::{Holder, Replicas, Retained};
+use rookery_cluster::handle::{Holder, InterestChange, Replicas, Retained};
 use rookery_cluster::ids::BrokerId;
-use rookery_cluster::limits::RETAINED_CHUNK_BYTES;
+use rookery_cluster::limits::{PUBLISH_TIMEOUT, RETAINED_CHUNK_BYTES};
 use rookery_cluster::retained::{Cursor, Found, Full, Page, Pages, Time};
 
 use super::conn::{Active, PendingSuback, Phase};
@@ -50,6 +50,21 @@ pub trait Retaining: fmt::Debug {
     fn admit(&self, broker: BrokerId, topic: &str, bytes: Option<usize>) -> Result<(Time, UnixMillis), Full>;
 }
 
+/// What a worker knows of its node's store.
+#[derive(Debug, Default)]
+pub(super) struct Retention {
+    /// Where retained publishes are kept, if they are.
+    pub by: Option<Arc<dyn Retaining>>,
+    /// What is kept from now on is later than what was acknowledged anywhere.
+    pub in_step: bool,
+    /// The store has everything that was acknowledged.
+    complete: bool,
+    /// Interest that was applied, and since when it waits for the store to have what was gathered before.
+    unconfirmed: Option<(u64, Moment)>,
+    /// Connections that may have room for retained messages.
+    readers: BTreeSet<ConnKey>,
+}
+
 /// What a subscriber has yet to get.
 #[derive(Debug)]
 pub(super) struct Read {
@@ -76,16 +91,62 @@ impl Keeping {
 impl Core {
     /// From now on retained publishes are kept, by `by`.
     pub fn retain(&mut self, by: Arc<dyn Retaining>) {
-        self.retaining = Some(by);
+        self.retention.by = Some(by);
         self.dest(Holder::Store);
     }
 
     /// Who must keep a retained publish, whoever wants it; `None` if it is not kept.
     pub(super) fn keeping(&mut self, retain: bool) -> Option<Keeping> {
-        let replicas = self.retaining.as_ref().filter(|_| retain)?.replicas();
+        let replicas = self.retention.by.as_ref().filter(|_| retain)?.replicas();
         let mut dests: Vec<DestIndex> = replicas.peers.iter().map(|&peer| self.dest(Holder::Peer(peer))).collect();
         dests.push(self.dest(Holder::Store));
         Some(Keeping { dests, replicas })
+    }
+
+    /// Whether a retained publish has to wait: written now, it might be older than one that was acknowledged (R15).
+    pub(super) fn retains_too_early(&mut self, key: ConnKey, keeping: Option<&Keeping>) -> bool {
+        let early = keeping.is_some() && !self.retention.in_step;
+        if early {
+            let store = self.dest(Holder::Store);
+            if let Some(conn) = get(&mut self.conns, key) {
+                conn.blocked_on = Some(store);
+            }
+        }
+        early
+    }
+
+    /// Publishers of retained messages go on.
+    pub(super) fn on_retained_in_step(&mut self) {
+        self.retention.in_step = true;
+        let store = self.dest(Holder::Store);
+        if self.conns.iter().any(|(_, conn)| conn.blocked_on == Some(store)) {
+            self.unblock(store);
+        }
+    }
+
+    /// Others' interest is applied here. Who begins to want something copies what is in the store once it hears of that,
+    /// and was no replica of what was gathered before: so that is handed to the store first.
+    pub(super) fn confirm_interest(&mut self, token: u64, changes: &[InterestChange], out: &mut Vec<Effect>) {
+        let begins = changes.iter().any(|change| matches!(change, InterestChange::Clear { .. }));
+        match self.retention.unconfirmed {
+            Some((_, since)) if !begins => self.retention.unconfirmed = Some((token, since)),
+            None if !(begins && self.store_is_owed()) => out.push(Effect::InterestSeen { token }),
+            _ => self.retention.unconfirmed = Some((token, self.clock)),
+        }
+    }
+
+    /// Confirms what waits for the store, unless that is still owed something that may yet be acknowledged.
+    pub(super) fn confirm_kept(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let Some((token, since)) = self.retention.unconfirmed else { return };
+        if !self.store_is_owed() || now.since(since) >= PUBLISH_TIMEOUT {
+            self.retention.unconfirmed = None;
+            out.push(Effect::InterestSeen { token });
+        }
+    }
+
+    fn store_is_owed(&self) -> bool {
+        let store = self.dest_of.get(&Holder::Store);
+        store.is_some_and(|&store| self.dests[usize::from(store)].holds_back())
     }
 
     /// Gives a retained publish its time, `at` if that is decided: what is to be kept of it, `None` if it is only delivered.
@@ -101,7 +162,7 @@ impl Core {
         message: &Message<'_>,
         at: Option<Time>,
     ) -> Result<Option<Arc<Retained>>, Ending> {
-        let Some(retaining) = &self.retaining else { return Ok(None) };
+        let Some(retaining) = &self.retention.by else { return Ok(None) };
         let durable = message.qos != QoS::AtMostOnce;
         if durable && keeping.replicas.peers.len() < usize::from(keeping.replicas.needed) {
             let why = "fewer nodes are live than must keep the message";
@@ -178,6 +239,7 @@ impl Core {
             return;
         }
         self.send_batches(now, store, out);
+        self.confirm_kept(now, out);
         let destination = &self.dests[usize::from(store)];
         if destination.paused && !destination.congested() {
             self.unblock(store);
@@ -186,7 +248,7 @@ impl Core {
             if !self.reads_due() {
                 return;
             }
-            if let Some(key) = self.readers.pop_first() {
+            if let Some(key) = self.retention.readers.pop_first() {
                 self.read_next(key, out);
             }
         }
@@ -199,7 +261,10 @@ impl Core {
 
     /// Whether a flush would read for somebody.
     pub(super) fn reads_due(&self) -> bool {
-        self.retained_complete && !self.readers.is_empty() && self.has_credit(Holder::Store) && !self.siblings_behind()
+        self.retention.complete
+            && !self.retention.readers.is_empty()
+            && self.has_credit(Holder::Store)
+            && !self.siblings_behind()
     }
 
     fn read_next(&mut self, key: ConnKey, out: &mut Vec<Effect>) {
@@ -221,13 +286,14 @@ impl Core {
             && let Phase::Active(active) = &conn.phase
             && active.reads.next.front().is_some_and(|read| !read.asked)
         {
-            self.readers.insert(key);
+            self.retention.readers.insert(key);
         }
     }
 
     /// This node has every retained message that was acknowledged: subscribers get theirs.
     pub(super) fn on_retained_complete(&mut self) {
-        self.retained_complete = true;
+        self.on_retained_in_step();
+        self.retention.complete = true;
         let all: Vec<ConnKey> = self.conns.iter().map(|(_, conn)| conn.key).collect();
         all.into_iter().for_each(|key| self.reads_on(key));
     }
@@ -237,7 +303,7 @@ impl Core {
         let Some(conn) = get(&mut self.conns, key) else { return false };
         let Phase::Active(active) = &conn.phase else { return false };
         let known = active.filters.contains(wanted.filter.as_str());
-        self.retaining.is_some() && wants_retained(wanted, known, &active.admitted.settings)
+        self.retention.by.is_some() && wants_retained(wanted, known, &active.admitted.settings)
     }
 
     /// A page of what a subscription matches.

@@ -28,6 +28,7 @@ impl Core {
         self.discard_overdue(now, out);
         self.account();
         self.tick_system(now);
+        self.confirm_kept(now, out);
         self.resume_paced(now);
         let dests = 0..self.dests.len();
         for dest in dests.filter(|&dest| self.dests[dest].stuck(now)).collect::<Vec<_>>() {

@@ -48,7 +48,11 @@ impl Core {
             self.stats.drop(DropReason::Corrupt, 1);
             return out.push(Effect::WillPublished { token });
         };
-        if let Some(retaining) = self.retaining.as_ref().filter(|_| publish.retain && will.time.is_none()) {
+        if publish.retain && self.retention.by.is_some() && !self.retention.in_step {
+            // Too early, see `retains_too_early`: it comes again.
+            return out.push(Effect::WillRefused { token });
+        }
+        if let Some(retaining) = self.retention.by.as_ref().filter(|_| publish.retain && will.time.is_none()) {
             // A second try must not replace what was published after the first one.
             return out.push(Effect::TimeWill { token, time: retaining.time() });
         }

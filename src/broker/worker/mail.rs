@@ -73,14 +73,11 @@ fn on_cluster(shared: &Shared, event: ClusterEvent) {
         }
         ClusterEvent::Room { peer } => shared.step(Input::Room { to: Holder::Peer(peer) }),
         ClusterEvent::PeerExpired { peer } => shared.step(Input::Expired { holder: Holder::Peer(peer.node) }),
-        // Who hears that its interest is seen copies what is in the store by then.
-        ClusterEvent::Interest { token, changes } => {
-            shared.flush();
-            shared.step(Input::Interest { token, changes: &changes });
-        }
+        ClusterEvent::Interest { token, changes } => shared.step(Input::Interest { token, changes: &changes }),
         ClusterEvent::Barrier { token, seen } => shared.step(Input::Barrier { token, seen }),
         ClusterEvent::InterestComplete(true) => shared.step(Input::InterestComplete),
         ClusterEvent::InterestComplete(false) => {}
+        ClusterEvent::RetainedInStep => shared.step(Input::RetainedInStep),
         ClusterEvent::RetainedComplete => shared.step(Input::RetainedComplete),
         ClusterEvent::Claim(event) => shared.step(Input::Claim(event)),
         ClusterEvent::Will { token, broker, will } => shared.step(Input::Will { token, broker, will: &will }),

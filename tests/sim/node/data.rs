@@ -28,7 +28,7 @@ pub struct Receiver {
     stream: Option<StreamId>,
 }
 
-/// A batch that some workers have not taken yet.
+/// A batch that some workers, or the store, have not taken yet.
 pub struct Receipt {
     left: usize,
     from: (NodeLife, u16),
@@ -168,6 +168,10 @@ impl World {
     fn arrive(&mut self, own: NodeLife, from: (NodeLife, u16), stream: StreamId, seq: u64, runs: Vec<Run>) {
         let Some(receiver) = self.receiver(own, from).filter(|r| r.stream == Some(stream)) else { return };
         let number = receiver.number;
+        if self.ahead(own.node, &runs) {
+            return self.break_stream(stream);
+        }
+        let Some(receiver) = self.receiver(own, from) else { return };
         match receiver.inbox.on_batch(seq, cost(&runs)) {
             Ok(Arrival::New) => {}
             Ok(Arrival::Seen) => return,
@@ -176,16 +180,22 @@ impl World {
         let Some(forward) = self.forward(own) else { return };
         let brokers = runs.iter().filter_map(|run| forward.serving.get(&run.broker)).flatten();
         let mut workers: std::collections::BTreeSet<WorkerId> = brokers.copied().collect();
-        if workers.is_empty() {
+        if workers.is_empty() && runs.iter().any(|run| run.count > 0) {
             workers.insert(WorkerId(0));
         }
+        let kept = runs.iter().any(|run| !run.retained.is_empty());
         let id = forward.number();
-        forward.receipts.insert(id, Receipt { left: workers.len(), from, number, seq });
+        // One more, so that it is not given before all is handed on.
+        forward.receipts.insert(id, Receipt { left: workers.len() + usize::from(kept) + 1, from, number, seq });
         let (runs, workers) = (Rc::new(runs), Rc::new(workers.into_iter().collect::<Vec<_>>()));
         for worker in &*workers {
             let mail = Mail::Forwarded { runs: runs.clone(), workers: workers.clone(), seq, receipt: id };
             self.post(own, worker.0, mail);
         }
+        if kept {
+            self.keep_arrived(own, from.0, &runs, id);
+        }
+        self.receipt(own, id);
     }
 
     /// One worker has queued or dropped all of its deliveries of a batch.

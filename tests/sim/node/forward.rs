@@ -78,12 +78,15 @@ impl World {
         if informed && old == live {
             return;
         }
+        // Before anybody else hears of them.
+        self.retained_live(own, live.keys().copied().collect());
         self.hub(own, Input::Live(live.clone()));
         for (node, incarnation) in live {
             if old.get(&node) != Some(&incarnation) {
                 let peer = NodeLife { node, incarnation };
                 self.call_link(own, peer);
                 self.open_senders(own, peer);
+                self.compare(own, peer);
             }
         }
     }

@@ -16,6 +16,7 @@ use rookery_cluster::interest::{self, Interest};
 use rookery_cluster::metadata::State;
 
 use super::Node;
+use super::retained::News;
 use crate::client::SockId;
 use crate::net::Once;
 use crate::world::{BROKER, Sabotage, World};
@@ -32,6 +33,8 @@ pub struct Worker {
     /// Claims that go back once a connection is flushed.
     pub releases: BTreeMap<ConnKey, Vec<Effect>>,
     pub socks: BTreeMap<ConnKey, SockId>,
+    /// Batches that the store has taken and not on disk.
+    pub storing: usize,
 }
 
 pub enum Mail {
@@ -47,6 +50,7 @@ pub enum Mail {
     Interest { token: u64, changes: Arc<[InterestChange]> },
     Barrier { token: u64, seen: bool },
     Complete,
+    Retained(News),
     Recheck,
     Sync(Once<()>),
 }
@@ -84,6 +88,7 @@ impl Worker {
             progress: 0,
             releases: BTreeMap::new(),
             socks: BTreeMap::new(),
+            storing: 0,
         }
     }
 }
@@ -181,7 +186,12 @@ impl World {
                 self.input(life, worker, Input::Accepted { from: Holder::Worker(WorkerId(from)), through });
             }
             Mail::Forwarded { runs, workers, seq, receipt } => {
-                let via = Via::Node { workers: &workers, seq };
+                let wrong = match self.cfg.sabotage {
+                    Sabotage::AllServeShares => Some([WorkerId(worker)]),
+                    Sabotage::NobodyServesShares => Some([WorkerId(worker + 1)]),
+                    _ => None,
+                };
+                let via = Via::Node { workers: wrong.as_ref().map_or(&workers, |wrong| wrong), seq };
                 self.input(life, worker, Input::Forwarded { origin: 0, via, runs: &runs });
                 self.receipt(life, receipt);
             }
@@ -195,6 +205,7 @@ impl World {
             }
             Mail::Barrier { token, seen } => self.input(life, worker, Input::Barrier { token, seen }),
             Mail::Complete => self.input(life, worker, Input::InterestComplete),
+            Mail::Retained(news) => self.retained_news(life, worker, news),
             Mail::Recheck => self.input(life, worker, Input::Recheck { broker: Some(BROKER) }),
             Mail::Sync(done) => done.call(self, ()),
         }
@@ -208,11 +219,12 @@ impl World {
     }
 
     fn core_step(&mut self, life: NodeLife, worker: u16, input: Input<'_>) -> VecDeque<Effect> {
-        let now = self.now;
+        let (now, wall) = (self.now, self.wall(life.node));
+        self.store(life.node);
         let mut out = Vec::new();
         let Node { broker, meta, lease, clock, .. } = self.node(life.node);
         if let Some(broker) = broker.as_mut().filter(|b| b.life == life) {
-            let sight = Sight { until: lease.until, wall: UnixMillis(now.as_millis() as u64), meta };
+            let sight = Sight { until: lease.until, wall, meta };
             broker.workers[usize::from(worker)].core.step(clock.now(now), input, &sight, &mut out);
         }
         out.into()
@@ -276,7 +288,11 @@ impl World {
             | Effect::WillRefused { .. }
             | Effect::TimeWill { .. }
             | Effect::Drained { .. } => {}
-            Effect::ReadRetained { .. } | Effect::Send { .. } | Effect::Close { .. } => {}
+            Effect::Send { to: Holder::Store, batch } => self.keep_batch(life, worker, batch),
+            Effect::ReadRetained { conn, filter, after, most, .. } => {
+                self.read_retained(life, worker, conn, filter, after, most);
+            }
+            Effect::Send { .. } | Effect::Close { .. } => {}
         }
     }
 

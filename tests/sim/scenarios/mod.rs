@@ -11,6 +11,8 @@ mod r08_accepted;
 mod r09_refusals;
 mod r10_streams;
 mod r11_interest;
+mod r15_retained;
+mod shared;
 
 use std::time::Duration;
 

@@ -11,7 +11,7 @@ fn r03_clients_of_a_restarted_node_come_back_at_once() {
     s.0.kill_node(ONE);
     s.run(100);
     s.0.start_node(ONE);
-    s.must("it serves again", 1500, |w| w.all_serve());
+    s.must("it serves again", 3000, |w| w.all_serve());
     let (a, b) = (s.0.connect("ann", ONE), s.0.connect("bob", TWO));
     s.must("both are back", 500, |w| w.socks.get(a).up() && w.socks.get(b).up());
     s.end();

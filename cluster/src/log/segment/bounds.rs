@@ -4,7 +4,7 @@ use std::io;
 
 use bytes::Bytes;
 
-use super::format::{Bad, Record};
+use super::format::{Bad, MOST_NUMBER, Record};
 
 /// What a group holds, but for where its entries are. The same changes applied to the same bounds when they are
 /// asked for, when they are written and when they are replayed.
@@ -63,6 +63,6 @@ impl Bounds {
         if self.purged.is_none() && self.first < self.end && upto + 1 < self.first {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the purge would leave a hole before the log"));
         }
-        Ok(upto < u64::MAX && self.purged.as_ref().is_none_or(|(purged, _)| *purged < upto))
+        Ok(upto < MOST_NUMBER && self.purged.as_ref().is_none_or(|(purged, _)| *purged < upto))
     }
 }

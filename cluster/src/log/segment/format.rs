@@ -25,6 +25,9 @@ pub(super) const BATCH_HEADER: usize = 36;
 /// Bytes of an entry's record before the entry.
 pub(super) const ENTRY_HEADER: usize = 21;
 
+/// No index, batch or segment has a larger number, so that counting on never overflows, whatever the bytes say.
+pub(super) const MOST_NUMBER: u64 = u64::MAX / 2;
+
 /// What is wrong with a piece of a segment.
 pub(super) type Bad = &'static str;
 
@@ -66,6 +69,9 @@ impl FileHeader {
         };
         body.advance(12);
         let (segment, salt, first_batch) = (body.get_u64_le(), body.get_u64_le(), body.get_u64_le());
+        if segment.max(first_batch) > MOST_NUMBER {
+            return Err("the segment's number, or its first batch's, is out of range");
+        }
         Ok(FileHeader { segment, salt, first_batch, marked })
     }
 
@@ -243,7 +249,7 @@ impl Record {
         let group = GroupId(reader.u32()?);
         let record = match kind {
             ENTRY | MOVED => {
-                let (index, len, sum) = (reader.u64()?, reader.u32()?, reader.u32()?);
+                let (index, len, sum) = (reader.number()?, reader.u32()?, reader.u32()?);
                 let bytes = reader.take(len as usize)?;
                 if sum != entry_crc(group, index, bytes) {
                     return Err("an entry has a wrong checksum");
@@ -253,8 +259,8 @@ impl Record {
             }
             VOTE => Record::Vote(reader.bytes()?),
             COMMITTED => Record::Committed(reader.option()?),
-            PURGE => Record::Purge(reader.u64()?, reader.bytes()?),
-            TRUNCATE => Record::Truncate(reader.u64()?),
+            PURGE => Record::Purge(reader.number()?, reader.bytes()?),
+            TRUNCATE => Record::Truncate(reader.number()?),
             GROUP => Record::Group(decode_bounds(reader)?),
             REMOVE => Record::Remove,
             _ => return Err("a record's kind is unknown"),
@@ -274,7 +280,7 @@ fn encode_bounds(bounds: &Bounds, out: &mut Vec<u8>) {
 }
 
 fn decode_bounds(reader: &mut Reader<'_>) -> Result<Bounds, Bad> {
-    let (first, end, committed) = (reader.u64()?, reader.u64()?, reader.option()?);
+    let (first, end, committed) = (reader.number()?, reader.number()?, reader.option()?);
     let has_vote = reader.u8()? == 1;
     let vote = reader.bytes()?;
     let upto = reader.option()?;
@@ -302,6 +308,12 @@ impl<'a> Reader<'a> {
         self.rest.len()
     }
 
+    /// An index.
+    fn number(&mut self) -> Result<u64, Bad> {
+        let number = self.u64()?;
+        if number > MOST_NUMBER { Err("an index is out of range") } else { Ok(number) }
+    }
+
     fn take(&mut self, len: usize) -> Result<&'a [u8], Bad> {
         let (taken, rest) = self.rest.split_at_checked(len).ok_or("a record is cut short")?;
         self.rest = rest;
@@ -322,7 +334,7 @@ impl<'a> Reader<'a> {
 
     fn option(&mut self) -> Result<Option<u64>, Bad> {
         let some = self.u8()? == 1;
-        let number = self.u64()?;
+        let number = self.number()?;
         Ok(some.then_some(number))
     }
 

@@ -47,7 +47,12 @@ pub(super) fn replay(dir: &Path, disk: &dyn Disk) -> Result<Replayed, LogOpenErr
         let missing = segment_path(dir, gap[0] + 1);
         return Err(LogOpenError::damaged(&missing, "the segment", "it is missing, and later ones are there"));
     }
-    let mut replay = Replay::default();
+    let mut bytes = 0;
+    for id in &ids {
+        let path = segment_path(dir, *id);
+        bytes += disk.open(&path).and_then(|file| file.len()).map_err(|e| LogOpenError::io(&path, e))?;
+    }
+    let mut replay = Replay { room: bytes / ENTRY_HEADER as u64, ..Replay::default() };
     for id in &ids {
         replay.segment(dir, disk, *id, Some(id) == ids.last())?;
     }
@@ -62,6 +67,8 @@ struct Replay {
     current: Option<FileHeader>,
     next_batch: u64,
     marked: bool,
+    /// More entries than this cannot be in the segments.
+    room: u64,
 }
 
 impl Replay {
@@ -105,6 +112,9 @@ impl Replay {
         let mut groups = BTreeMap::new();
         while reader.left() > 0 {
             match Record::decode(&mut reader)? {
+                (_, Record::Group(bounds)) if bounds.end - bounds.first > self.room => {
+                    return Err("a checkpoint has more entries than there is room for");
+                }
                 (group, Record::Group(bounds)) => groups.insert(group, bounds),
                 _ => return Err("a checkpoint holds another record"),
             };

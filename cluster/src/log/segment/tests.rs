@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use super::super::open_error::REJOIN;
 use super::super::suite::{append, behaves, entries, wait};
-use super::format::FileHeader;
+use super::bounds::Bounds;
+use super::format::{BATCH_HEADER, BatchKind, FileHeader};
+use super::replay::segment_path;
 use super::*;
 use crate::disk::{Disk, MemDisk};
 
@@ -364,4 +366,30 @@ fn a_mark_that_is_gone_is_missed_unless_there_never_was_one() {
     assert_eq!(all(&*open(&disk).group(G)).len(), 40);
     remove_last(&disk);
     behind(&disk);
+}
+
+/// A log of one segment, with these records in its checkpoint and in the batch after it.
+fn made_of(checkpoint: &[Record], data: &[Record]) -> Result<SegmentLog, LogOpenError> {
+    let disk = MemDisk::new(1);
+    let header = FileHeader { segment: 1, salt: 5, first_batch: 1, marked: false };
+    let mut bytes = Vec::new();
+    header.encode(&mut bytes);
+    for (kind, number, records) in [(BatchKind::Checkpoint, 1, checkpoint), (BatchKind::Data, 2, data)] {
+        let mut batch = vec![0; BATCH_HEADER];
+        records.iter().for_each(|record| record.encode(G, &mut batch));
+        header.seal(kind, number, &mut batch);
+        bytes.extend(batch);
+    }
+    disk.create(&segment_path(&dir(), 1)).unwrap().append(&bytes).unwrap();
+    SegmentLog::open(&dir(), Arc::new(disk), small())
+}
+
+#[test]
+fn what_cannot_be_is_refused_whatever_the_checksums_say() {
+    assert!(made_of(&[], &[Record::Entry(3, "a".into())]).is_ok());
+    let bounds = Bounds { first: 0, end: 1 << 40, ..Bounds::default() };
+    assert!(made_of(&[Record::Group(bounds)], &[]).is_err(), "more entries than there are bytes");
+    for record in [Record::Entry(u64::MAX, "a".into()), Record::Purge(u64::MAX, "id".into())] {
+        assert!(made_of(&[], &[record]).is_err(), "there is no index after it");
+    }
 }

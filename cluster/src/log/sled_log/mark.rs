@@ -99,6 +99,8 @@ impl MarkFile {
 mod tests {
     use std::path::PathBuf;
 
+    use proptest::prelude::*;
+
     use super::super::super::two_slots::SLOT;
     use super::*;
     use crate::disk::MemDisk;
@@ -117,5 +119,33 @@ mod tests {
         assert_eq!(MarkFile::open(&disk, &path).unwrap().unwrap().1.end, 2);
         disk.flip(&path, 9, 4);
         assert!(matches!(MarkFile::open(&disk, &path), Err(LogOpenError::Damaged { .. })));
+    }
+
+    fn mark() -> impl Strategy<Value = Mark> {
+        (any::<[u64; 4]>(), any::<[u32; 2]>()).prop_map(|([serial, votes, end, truncations], [vote_crc, chain])| Mark {
+            serial,
+            votes,
+            vote_crc,
+            end,
+            chain,
+            truncations,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_mark_comes_back_and_a_changed_one_does_not(mark in mark(), at: prop::sample::Index, bit in 0..8u8, more: Vec<u8>) {
+            let mut slot = mark.encode();
+            let at = at.index(slot.len());
+            slot.extend(more);
+            prop_assert_eq!(Mark::decode(&slot), Some(mark));
+            slot[at] ^= 1 << bit;
+            prop_assert_eq!(Mark::decode(&slot), None);
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_a_panic(slots in proptest::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert_eq!(Mark::decode(&slots), None);
+        }
     }
 }

@@ -200,6 +200,17 @@ impl Store {
         Time(before.unwrap_or_else(|before| before)).next(wall)
     }
 
+    /// The latest time that was given out or seen.
+    pub fn latest(&self) -> Time {
+        Time(self.shared.time.load(Ordering::Acquire))
+    }
+
+    /// A peer has seen this time: what is written here from now on is later, as far as its clock is believed (R15).
+    pub fn follow(&self, theirs: Time) {
+        let wall = self.shared.clock.wall().0.saturating_add(limits::RETAINED_CLOCK_AHEAD.as_millis() as u64);
+        self.shared.time.fetch_max(theirs.min(Time::at(UnixMillis(wall))).0, Ordering::AcqRel);
+    }
+
     /// Whether a time is one that may be taken from a peer (R15).
     ///
     /// # Errors
@@ -250,10 +261,18 @@ impl Store {
         self.shared.push(items, durable, taken);
     }
 
-    /// Whether a tombstone here removes one of these.
-    pub fn removes(&self, writes: &[Write]) -> bool {
-        let table = self.shared.table.read();
-        writes.iter().any(|write| table.removes(write.broker, &write.topic, &write.record))
+    /// Takes records that were copied from a peer. Whether none is a message that a tombstone here removes.
+    ///
+    /// # Errors
+    /// [`Ahead`]: none was taken.
+    pub fn copy(&self, writes: &[Write]) -> Result<bool, Ahead> {
+        writes.iter().try_for_each(|write| self.check(write.record.stamp.time))?;
+        let agrees = {
+            let table = self.shared.table.read();
+            !writes.iter().any(|write| table.removes(write.broker, &write.topic, &write.record))
+        };
+        self.take(writes, Came::Copied, None, || {});
+        Ok(agrees)
     }
 
     /// Reads a page and hands it to `then`, at one moment: no record is taken between the two.

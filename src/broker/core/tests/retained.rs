@@ -399,3 +399,42 @@ fn who_wants_it_gets_publish_and_record_in_one_batch_and_confirms_once() {
     w.step(Input::Expired { holder: OTHER });
     assert_eq!(w.sent(p, Version::V5), [], "one of the two that are needed");
 }
+
+#[test]
+fn retained_publishes_wait_until_they_are_later_than_what_was_acknowledged() {
+    let mut w = World::new();
+    w.core.retain(Arc::new(three()));
+    let (p, _) = w.connect(Version::V5, "p");
+    w.retain(p, "t", Some(7), "x");
+    assert_eq!(sends(&w.flush()), []);
+    assert!(!w.core.wants_read(p));
+    w.step(Input::RetainedInStep);
+    assert_eq!(sends(&w.flush()).len(), 3);
+    assert!(w.core.wants_read(p));
+}
+
+#[test]
+fn who_begins_to_want_something_is_heard_of_once_the_store_has_what_was_gathered() {
+    let mut w = world(three());
+    let (p, _) = w.connect(Version::V5, "p");
+    w.retain(p, "t", Some(7), "x");
+    let begins = [InterestChange::Clear { holder: PEER }];
+    assert_eq!(w.step(Input::Interest { token: 5, changes: &begins }), []);
+    assert_eq!(w.step(Input::Interest { token: 6, changes: &[] }), [], "tokens are seen in order");
+    let effects = w.flush();
+    assert!(matches!(effects[..], [.., Effect::Send { to: Holder::Store, .. }, Effect::InterestSeen { token: 6 }]));
+    assert_eq!(w.step(Input::Interest { token: 7, changes: &begins }), [Effect::InterestSeen { token: 7 }]);
+}
+
+#[test]
+fn what_is_never_acknowledged_holds_no_interest_back() {
+    let mut w = world(three());
+    let (p, _) = w.connect(Version::V5, "p");
+    w.retain(p, "t", Some(7), "x");
+    let begins = [InterestChange::Clear { holder: PEER }];
+    assert_eq!(w.step(Input::Interest { token: 5, changes: &begins }), []);
+    w.now = w.now + PUBLISH_TIMEOUT;
+    let effects = w.step(Input::Tick);
+    assert!(effects.contains(&Effect::InterestSeen { token: 5 }), "{effects:?}");
+    assert_eq!(w.sent(p, Version::V5), [disconnect(ReasonCode::SERVER_BUSY)]);
+}

@@ -37,6 +37,7 @@ fn world(changes: &[(&str, u64)]) -> World {
     let record = Record { stamp, expires: None, message: Some("0123456789".into()) };
     table.merge(w.now, B, "kept", record, Came::Published);
     w.core.retain(Arc::new(Keeper { table, bounds: retained(&w.limits) }));
+    w.step(Input::RetainedComplete);
     w
 }
 
