@@ -12,7 +12,7 @@ use crate::sessions::{ClaimKey, Claimant, Refusal};
 pub enum Haste {
     /// As soon as what was handed over before has its outcome.
     Now,
-    /// With the next one that is in haste, [`LINGER`] at most: nobody waits for it.
+    /// With the next one that is in haste, or after a moment: nobody waits for it.
     Lazy,
 }
 
