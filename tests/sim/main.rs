@@ -12,6 +12,8 @@ mod converge;
 mod disk;
 mod faults;
 mod invariants;
+mod keeper;
+mod keeping;
 mod log;
 mod net;
 mod node;
@@ -20,6 +22,7 @@ mod prove;
 mod rng;
 mod scenarios;
 mod socket;
+mod watching;
 mod workload;
 mod world;
 

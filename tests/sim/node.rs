@@ -4,8 +4,8 @@
 pub mod claims;
 pub mod data;
 pub mod forward;
+pub mod kept;
 pub mod lease;
-pub mod registry;
 pub mod shepherd;
 pub mod worker;
 
@@ -183,6 +183,9 @@ impl World {
             return;
         }
         self.note(|| format!("node {id}: killed"));
+        if let Some(life) = self.node(id).broker.as_ref().map(|b| b.life) {
+            self.kept_is_lost(life);
+        }
         self.node(id).broker = None;
         self.drop_socks_of(id);
         self.break_streams(|ends| ends.contains(&id));
@@ -272,6 +275,7 @@ impl World {
     }
 
     fn metadata_changed(&mut self, id: NodeId) {
+        self.kept_by_the_ended(id);
         let node = self.node(id);
         if let Some(broker) = &mut node.broker {
             let life = broker.life;

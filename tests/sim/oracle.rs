@@ -8,6 +8,7 @@ use rookery_cluster::ids::GroupId;
 use rookery_cluster::topics;
 
 use crate::client::SockId;
+use crate::invariants::{Lane, Receiver};
 use crate::world::World;
 
 /// A message. Those of one publisher rise in the order in which it sent them.
@@ -27,6 +28,10 @@ pub struct Oracle {
     pub states: BTreeMap<(GroupId, usize), u64>,
     /// The last message of (receiver, publisher, topic, QoS as published, QoS as delivered).
     pub order: BTreeMap<(SockId, SockId, String, QoS, QoS), MsgId>,
+    /// What reached which application, where a session is at one of the ends.
+    pub heard: BTreeSet<(Receiver, MsgId)>,
+    /// The last of those by receiver, publisher's session, topic, QoS as published and as delivered.
+    pub kept_order: BTreeMap<(Receiver, Lane, String, QoS, QoS), MsgId>,
 }
 
 pub struct Msg {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rookery_cluster::ids::{BrokerId, GroupId, NodeId};
 
 use crate::client::{Links, SockId};
+use crate::keeper::Keepers;
 use crate::log::Group;
 use crate::net::Net;
 use crate::node::Node;
@@ -50,6 +51,20 @@ pub enum Sabotage {
     NoNumbers,
     /// A claim takes over from whoever holds, however long it was on its way.
     TakeFromAnybody,
+    /// A session's state is taken without waiting for what is on its way to its home.
+    NoFence,
+    /// What a session had queued does not move with it.
+    ForgetQueue,
+    /// SUBACK does not wait for the shard to have the subscription.
+    PersistNothing,
+    /// Messages are not known again by who took them from their publishers.
+    NoMarks,
+    /// The shard is not told that a will was published.
+    NoConfirmation,
+    /// A goodbye counts as a loss.
+    WillAnyhow,
+    /// A session ends with its connection.
+    EndSession,
 }
 
 #[derive(Clone, Debug)]
@@ -63,6 +78,8 @@ pub struct Config {
     pub lost_answers: u64,
     /// Percent of clients' acts that are connects.
     pub connects: u64,
+    /// How many clients keep their sessions.
+    pub keepers: u64,
     /// Whether sockets and workers dawdle.
     pub dawdle: bool,
     pub sabotage: Sabotage,
@@ -71,8 +88,8 @@ pub struct Config {
 impl Config {
     /// Nothing goes wrong unless a scenario says so.
     pub fn calm(nodes: u64) -> Self {
-        let (duplicates, lost_answers, dawdle, sabotage) = Default::default();
-        Self { nodes, workers: 2, shards: 2, duplicates, lost_answers, connects: 0, dawdle, sabotage }
+        let (duplicates, lost_answers, keepers, dawdle, sabotage) = Default::default();
+        Self { nodes, workers: 2, shards: 2, duplicates, lost_answers, connects: 0, keepers, dawdle, sabotage }
     }
 }
 
@@ -85,6 +102,7 @@ pub struct World {
     nodes: Vec<Node>,
     pub socks: Links,
     pub oracle: Oracle,
+    pub keepers: Keepers,
     /// When the end of a run last tried something on a connection.
     pub tried: BTreeMap<(SockId, &'static str), Duration>,
     queue: BTreeMap<(Duration, u64), Job>,
@@ -107,6 +125,7 @@ impl World {
             nodes,
             socks: Links::default(),
             oracle: Oracle::default(),
+            keepers: Keepers::default(),
             tried: BTreeMap::new(),
             queue: BTreeMap::new(),
             scheduled: 0,

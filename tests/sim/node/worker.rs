@@ -6,16 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rookery::broker::core::{
-    Admitted, AuthRequest, Batch, ConnKey, Core, Effect, Input, Settings, Transport, Via, View,
+    Admitted, AuthRequest, Batch, ConnKey, Core, Effect, Fetched, Input, Settings, Transport, Via, View, origin,
 };
 use rookery::mqtt::codec::ReasonCode;
 use rookery_cluster::clock::{Moment, UnixMillis};
-use rookery_cluster::handle::{ClaimEvent, Holder, InterestChange, Run, SendError};
-use rookery_cluster::ids::{NodeId, NodeLife, WorkerId};
+use rookery_cluster::handle::{ClaimEvent, FiringWill, Holder, InterestChange, Run, SendError};
+use rookery_cluster::ids::{BrokerId, NodeId, NodeLife, WorkerId};
 use rookery_cluster::interest::{self, Interest};
 use rookery_cluster::metadata::State;
 
 use super::Node;
+use super::kept::Asked;
 use crate::client::SockId;
 use crate::net::Once;
 use crate::world::{BROKER, Sabotage, World};
@@ -32,6 +33,10 @@ pub struct Worker {
     /// Claims that go back once a connection is flushed.
     pub releases: BTreeMap<ConnKey, Vec<Effect>>,
     pub socks: BTreeMap<ConnKey, SockId>,
+    /// Who asked for sessions that are kept here, until the core has answered.
+    pub tickets: BTreeMap<u64, (Asked, Once<Fetched>)>,
+    pub drains: BTreeMap<u64, Once<()>>,
+    pub next_ticket: u64,
 }
 
 pub enum Mail {
@@ -40,13 +45,17 @@ pub enum Mail {
     Claim(ClaimEvent),
     Local { from: u16, seq: u64, runs: Vec<Run> },
     LocalAccepted { from: u16, through: u64 },
-    Forwarded { workers: Rc<Vec<WorkerId>>, seq: u64, runs: Rc<Vec<Run>>, receipt: u64 },
+    Forwarded { origin: u64, workers: Rc<Vec<WorkerId>>, seq: u64, runs: Rc<Vec<Run>>, receipt: u64 },
     Accepted { peer: NodeId, through: u64 },
     Room { peer: NodeId },
     PeerExpired { peer: NodeId },
     Interest { token: u64, changes: Arc<[InterestChange]> },
     Barrier { token: u64, seen: bool },
     Complete,
+    Asked { asked: Asked, answer: Once<Fetched> },
+    Fetched { conn: ConnKey, reply: Fetched },
+    Drain { broker: BrokerId, to: Holder, done: Once<()> },
+    Will { token: u64, broker: BrokerId, will: FiringWill },
     Recheck,
     Sync(Once<()>),
 }
@@ -84,6 +93,9 @@ impl Worker {
             progress: 0,
             releases: BTreeMap::new(),
             socks: BTreeMap::new(),
+            tickets: BTreeMap::new(),
+            drains: BTreeMap::new(),
+            next_ticket: 0,
         }
     }
 }
@@ -174,15 +186,17 @@ impl World {
             Mail::Adopt(sock) => self.adopt(life, worker, sock),
             Mail::Authenticated { conn, result } => self.input(life, worker, Input::Authenticated { conn, result }),
             Mail::Claim(event) => self.input(life, worker, Input::Claim(event)),
-            Mail::Local { runs, .. } => {
-                self.input(life, worker, Input::Forwarded { origin: 0, via: Via::Worker, runs: &runs })
+            Mail::Local { from, runs, .. } => {
+                let origin = self.known_by(origin(life, WorkerId(from)));
+                self.input(life, worker, Input::Forwarded { origin, via: Via::Worker, runs: &runs })
             }
             Mail::LocalAccepted { from, through } => {
                 self.input(life, worker, Input::Accepted { from: Holder::Worker(WorkerId(from)), through });
             }
-            Mail::Forwarded { runs, workers, seq, receipt } => {
+            Mail::Forwarded { origin, runs, workers, seq, receipt } => {
+                let origin = self.known_by(origin);
                 let via = Via::Node { workers: &workers, seq };
-                self.input(life, worker, Input::Forwarded { origin: 0, via, runs: &runs });
+                self.input(life, worker, Input::Forwarded { origin, via, runs: &runs });
                 self.receipt(life, receipt);
             }
             Mail::Accepted { peer, through } => {
@@ -195,9 +209,17 @@ impl World {
             }
             Mail::Barrier { token, seen } => self.input(life, worker, Input::Barrier { token, seen }),
             Mail::Complete => self.input(life, worker, Input::InterestComplete),
+            Mail::Asked { asked, answer } => self.asked(life, worker, asked, answer),
+            Mail::Drain { broker, to, done } => self.drain(life, worker, broker, to, done),
+            Mail::Fetched { conn, reply } => self.input(life, worker, Input::Fetched { conn, reply }),
+            Mail::Will { token, broker, will } => self.open_will(life, worker, token, broker, &will),
             Mail::Recheck => self.input(life, worker, Input::Recheck { broker: Some(BROKER) }),
             Mail::Sync(done) => done.call(self, ()),
         }
+    }
+
+    fn known_by(&mut self, origin: u64) -> u64 {
+        if self.cfg.sabotage == Sabotage::NoMarks { self.rng.next() >> 16 } else { origin }
     }
 
     /// One step of the core, and all that follows from it.
@@ -207,7 +229,7 @@ impl World {
         self.look_at_dirty(life, worker);
     }
 
-    fn core_step(&mut self, life: NodeLife, worker: u16, input: Input<'_>) -> VecDeque<Effect> {
+    pub fn core_step(&mut self, life: NodeLife, worker: u16, input: Input<'_>) -> VecDeque<Effect> {
         let now = self.now;
         let mut out = Vec::new();
         let Node { broker, meta, lease, clock, .. } = self.node(life.node);
@@ -230,7 +252,7 @@ impl World {
         }
     }
 
-    fn perform(&mut self, life: NodeLife, worker: u16, mut effects: VecDeque<Effect>) {
+    pub fn perform(&mut self, life: NodeLife, worker: u16, mut effects: VecDeque<Effect>) {
         while let Some(effect) = effects.pop_front() {
             if let Effect::Send { to: Holder::Peer(peer), batch } = effect {
                 effects.extend(self.send_to_peer(life, worker, peer, batch));
@@ -246,15 +268,20 @@ impl World {
             Effect::Authenticate { conn, request } => self.authenticate(life, worker, conn, *request),
             Effect::Claim(request) => self.claim(node, request),
             Effect::Abandon { broker, client, nonce } => self.abandon_claim(node, broker, client, nonce),
-            Effect::Release { broker, client, epoch, nonce, leave, after } => match after {
-                Some(conn) if self.cfg.sabotage != Sabotage::ReleaseBeforeFlush => {
-                    let release = Effect::Release { broker, client, epoch, nonce, leave, after };
-                    if let Some(it) = self.worker(life, worker) {
-                        it.releases.entry(conn).or_default().push(release);
-                    }
+            Effect::Release { broker, client, epoch, nonce, leave, after } => {
+                if let Some(home) = leave.keep.and_then(|keep| keep.home) {
+                    self.kept_is_named(&client, home.life);
                 }
-                _ => self.release_claim(node, broker, client, epoch, nonce),
-            },
+                match after {
+                    Some(conn) if self.cfg.sabotage != Sabotage::ReleaseBeforeFlush => {
+                        let release = Effect::Release { broker, client, epoch, nonce, leave, after };
+                        if let Some(it) = self.worker(life, worker) {
+                            it.releases.entry(conn).or_default().push(release);
+                        }
+                    }
+                    _ => self.release_claim(node, broker, client, epoch, nonce, leave),
+                }
+            }
             Effect::Subscribe { broker, filter, token } => {
                 let interest = Interest { broker, filter };
                 self.hub(life, interest::Input::Subscribe { worker: WorkerId(worker), interest, token });
@@ -267,15 +294,14 @@ impl World {
             Effect::Send { to: Holder::Worker(to), batch } => {
                 self.post(life, to.0, Mail::Local { from: worker, seq: batch.seq, runs: batch.runs });
             }
-            // No session outlives its connection here, and nobody has a will.
-            Effect::Persist { .. }
+            effect @ (Effect::Persist { .. }
             | Effect::Recall { .. }
             | Effect::Fetch { .. }
             | Effect::Answer { .. }
             | Effect::WillPublished { .. }
             | Effect::WillRefused { .. }
             | Effect::TimeWill { .. }
-            | Effect::Drained { .. } => {}
+            | Effect::Drained { .. }) => self.session_effect(life, worker, effect),
             Effect::ReadRetained { .. } | Effect::Send { .. } | Effect::Close { .. } => {}
         }
     }
@@ -325,8 +351,8 @@ impl World {
     pub fn flushed(&mut self, life: NodeLife, worker: u16, conn: ConnKey) {
         let Some(it) = self.worker(life, worker) else { return };
         for effect in it.releases.remove(&conn).into_iter().flatten() {
-            if let Effect::Release { broker, client, epoch, nonce, .. } = effect {
-                self.release_claim(life.node, broker, client, epoch, nonce);
+            if let Effect::Release { broker, client, epoch, nonce, leave, .. } = effect {
+                self.release_claim(life.node, broker, client, epoch, nonce, leave);
             }
         }
     }
