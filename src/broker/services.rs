@@ -39,12 +39,13 @@ pub trait Services: Send + Sync + 'static {
         token: u64,
         changes: Vec<(Arc<str>, Option<u64>)>,
     );
-    /// Asks a session's shard for its subscriptions.
-    fn recall(&self, broker: BrokerId, client: ClientId, nonce: Nonce);
-    /// Asks for a session that is kept on another node, or takes it, from wherever it is; `answer` is called once. What
-    /// was published for it by workers that did not know of the asking one's subscriptions is there before it is taken
-    /// (R14).
-    fn fetch(self: Arc<Self>, home: Home, asked: Asked, answer: Answer);
+    /// Asks a session's shard for its subscriptions, for `worker`. What was on its way to that one before is there before
+    /// the answer: the client may have had it from the session's home.
+    fn recall(self: Arc<Self>, worker: WorkerId, broker: BrokerId, client: ClientId, nonce: Nonce);
+    /// Asks for a session that is kept elsewhere, for `worker`, or takes it; `answer` is called once. What was on its way
+    /// to `worker` is there before it is told of the subscriptions, as above; what was published for the session by
+    /// workers that did not know of the asking one's subscriptions is with the session before it is taken (R14).
+    fn fetch(self: Arc<Self>, worker: WorkerId, home: Home, asked: Asked, answer: Answer);
     /// Where retained messages are kept, if they are.
     fn store(&self) -> Option<Store>;
     /// Who must take a retained publish that begins now.

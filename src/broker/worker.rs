@@ -208,7 +208,7 @@ impl Shared {
             Effect::Persist { broker, client, epoch, nonce, token, changes } => {
                 services.persist(broker, client, epoch, nonce, token, changes);
             }
-            Effect::Recall { broker, client, nonce } => services.recall(broker, client, nonce),
+            Effect::Recall { broker, client, nonce } => services.clone().recall(worker, broker, client, nonce),
             Effect::Fetch { conn, home, broker, client, session, take } => {
                 self.fetch(conn, home, Asked { broker, client, session, take });
             }

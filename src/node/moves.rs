@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use rookery_cluster::consensus::BoxFuture;
 use rookery_cluster::control::{KeptSessions, SessionAsked, SessionReply, fence};
-use rookery_cluster::handle::{Holder, Home};
-use rookery_cluster::ids::{BrokerId, NodeLife, WorkerId};
+use rookery_cluster::handle::{ClaimEvent, ClusterEvent, Holder, Home};
+use rookery_cluster::ids::{BrokerId, ClientId, Nonce, WorkerId};
 use rookery_cluster::sessions::ClaimKey;
 use tokio::sync::oneshot;
 
@@ -14,7 +14,7 @@ use crate::broker::core::Fetched;
 use crate::broker::{Answer, Asked, Drained, Mail};
 
 /// See [`crate::broker::Services::fetch`].
-pub(super) fn fetch(services: Arc<NodeServices>, home: Home, asked: Asked, answer: Answer) {
+pub(super) fn fetch(services: Arc<NodeServices>, worker: WorkerId, home: Home, asked: Asked, answer: Answer) {
     if services.metadata.view().is_expired(home.life) {
         return answer(Fetched::Gone);
     }
@@ -22,25 +22,59 @@ pub(super) fn fetch(services: Arc<NodeServices>, home: Home, asked: Asked, answe
     let asked = SessionAsked { key: ClaimKey { broker, client }, session, take };
     let Some(own) = services.life() else { return answer(Fetched::Unreachable) };
     // One task for each CONNECT that waits for it, with a deadline of its own.
-    services.control.clone().spawn(async move { answer(fetched(&services, own, home, asked).await) });
+    let here = Home { life: own, worker };
+    services.control.clone().spawn(async move { answer(fetched(&services, here, home, asked).await) });
 }
 
-async fn fetched(services: &NodeServices, own: NodeLife, home: Home, asked: SessionAsked) -> Fetched {
-    let broker = asked.key.broker;
-    if asked.take && !fence(own.node, &services.meta, &services.calls, services, broker, home).await {
+/// See [`crate::broker::Services::recall`].
+pub(super) fn recall(services: Arc<NodeServices>, worker: WorkerId, broker: BrokerId, client: ClientId, nonce: Nonce) {
+    let here = services.life().map(|life| Home { life, worker });
+    // One task for each CONNECT that waits for it, with a deadline of its own.
+    services.control.clone().spawn(async move {
+        match here {
+            Some(here) if clear(&services, here, broker, here).await => services.sessions.recall(broker, client, nonce),
+            _ => {
+                tracing::warn!(%client, "a session is not gone on with: not every node said that this one has all");
+                let event = ClaimEvent::Recalled { nonce, subscriptions: None };
+                if let Some(mailbox) = services.mailboxes().get(usize::from(worker.0)) {
+                    mailbox.post(Mail::Cluster(ClusterEvent::Claim(event)));
+                }
+            }
+        }
+    });
+}
+
+/// Whether every live node has handed `to` what it had for it.
+async fn clear(services: &NodeServices, here: Home, broker: BrokerId, to: Home) -> bool {
+    fence(here.life.node, &services.meta, &services.calls, services, broker, to).await
+}
+
+async fn fetched(services: &NodeServices, here: Home, home: Home, asked: SessionAsked) -> Fetched {
+    // The client may have had from its home what is still on its way here, where nobody would know it again: it comes to
+    // this worker before the session's subscriptions do. And what is on its way to the home is there before the state
+    // leaves.
+    let own = here.life;
+    if !clear(services, here, asked.key.broker, if asked.take { home } else { here }).await {
         tracing::warn!(client = %asked.key.client, "a session stays where it is: not every node said that it has all");
         return Fetched::Unreachable;
     }
-    if home.life == own {
-        return services.asked(home.worker, asked).await.map_or(Fetched::Unreachable, reply);
-    }
-    match services.handover.fetch(home, &asked).await {
-        Ok(told) => reply(told),
-        Err(why) => {
-            tracing::warn!(node = %home.life.node, client = %asked.key.client, %why, "a session was not fetched");
-            Fetched::Unreachable
+    let told = if home.life == own {
+        services.asked(home.worker, asked.clone()).await.map_or(Fetched::Unreachable, reply)
+    } else {
+        match services.handover.fetch(home, &asked).await {
+            Ok(told) => reply(told),
+            Err(why) => {
+                tracing::warn!(node = %home.life.node, client = %asked.key.client, %why, "a session was not fetched");
+                Fetched::Unreachable
+            }
         }
+    };
+    // What the home had before it gave the state away has come here as well by then, and is told apart by its mark.
+    if matches!(told, Fetched::State(_)) && !clear(services, here, asked.key.broker, here).await {
+        tracing::warn!(client = %asked.key.client, "a session's state waits: not every node said that this one has all");
+        return Fetched::Unreachable;
     }
+    told
 }
 
 fn reply(told: SessionReply) -> Fetched {

@@ -317,12 +317,12 @@ impl Services for NodeServices {
         self.sessions.persist(broker, client, epoch, nonce, token, changes);
     }
 
-    fn recall(&self, broker: BrokerId, client: ClientId, nonce: Nonce) {
-        self.sessions.recall(broker, client, nonce);
+    fn recall(self: Arc<Self>, worker: WorkerId, broker: BrokerId, client: ClientId, nonce: Nonce) {
+        moves::recall(self, worker, broker, client, nonce);
     }
 
-    fn fetch(self: Arc<Self>, home: Home, asked: Asked, answer: Answer) {
-        moves::fetch(self, home, asked, answer);
+    fn fetch(self: Arc<Self>, worker: WorkerId, home: Home, asked: Asked, answer: Answer) {
+        moves::fetch(self, worker, home, asked, answer);
     }
 
     fn store(&self) -> Option<Store> {

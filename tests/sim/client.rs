@@ -14,6 +14,7 @@ use rookery::mqtt::codec::{
 use rookery_cluster::clock::Moment;
 use rookery_cluster::ids::{NodeId, NodeLife};
 
+use crate::keeper::WILLS;
 use crate::node::worker::Mail;
 use crate::oracle::MsgId;
 use crate::world::World;
@@ -164,17 +165,22 @@ impl World {
         jti: &str,
         narrow: Option<u16>,
     ) -> SockId {
-        let id = self.socks.all.len() as SockId + 1;
-        let mut sock = Sock::new(client, version, jti.into());
-        (sock.narrow, sock.opened) = (narrow.is_some(), self.now);
-        self.socks.all.insert(id, sock);
-        self.note(|| format!("client {client}: connects to node {node} ({id})"));
         let mut connect = Connect::new(version, client);
-        connect.user_name = Some("token".into());
-        connect.password = Some(Bytes::copy_from_slice(jti.as_bytes()));
         if version == Version::V5 {
             connect.properties.receive_maximum = narrow.and_then(std::num::NonZeroU16::new);
         }
+        self.dial(connect, node, jti, narrow.is_some())
+    }
+
+    /// Sends `connect` with the token `jti` over a new connection to `node`.
+    pub fn dial(&mut self, mut connect: Connect, node: NodeId, jti: &str, narrow: bool) -> SockId {
+        let id = self.socks.all.len() as SockId + 1;
+        let mut sock = Sock::new(&connect.client_id, connect.version, jti.into());
+        (sock.narrow, sock.opened) = (narrow, self.now);
+        self.note(|| format!("client {}: connects to node {node} ({id})", connect.client_id));
+        self.socks.all.insert(id, sock);
+        connect.user_name = Some("token".into());
+        connect.password = Some(Bytes::copy_from_slice(jti.as_bytes()));
         let arrives = self.rng.micros(100, 2000);
         self.after(arrives, move |w| w.accept(id, node));
         self.send_packet(id, &Packet::Connect(Box::new(connect)));
@@ -182,6 +188,9 @@ impl World {
     }
 
     pub fn subscribe(&mut self, id: SockId, filters: &[(&str, QoS)]) {
+        if self.keepers.is(id) {
+            return self.keeper_subscribes(id, filters);
+        }
         filters.iter().for_each(|(filter, _)| self.p09_asked(id, filter));
         let Some(sock) = self.sock(id) else { return };
         let packet_id = sock.take_id();
@@ -193,6 +202,9 @@ impl World {
     }
 
     pub fn unsubscribe(&mut self, id: SockId, filter: &str) {
+        if self.keepers.is(id) {
+            return self.keeper_unsubscribes(id, filter);
+        }
         self.oracle_unsubscribed(id, filter);
         self.p09_unasked(id, filter);
         self.shared_left(id, filter);
@@ -206,6 +218,9 @@ impl World {
     }
 
     pub fn publish(&mut self, id: SockId, topic: &str, qos: QoS) -> MsgId {
+        if self.keepers.is(id) {
+            return self.keeper_publishes(id, topic, qos);
+        }
         self.publish_sized(id, topic, qos, 8)
     }
 
@@ -226,6 +241,9 @@ impl World {
 
     /// Says goodbye.
     pub fn disconnect(&mut self, id: SockId) {
+        if let Some(conn) = self.keepers.conns.get_mut(&id) {
+            conn.goodbye = true;
+        }
         self.send_packet(id, &Packet::Disconnect(Disconnect::new(ReasonCode::NORMAL_DISCONNECTION)));
         self.hang_up(id);
     }
@@ -339,6 +357,9 @@ impl World {
     }
 
     fn on_packet(&mut self, id: SockId, packet: Packet) {
+        if self.keepers.is(id) {
+            return self.keeper_hears(id, packet);
+        }
         let Some(sock) = self.sock(id).filter(|s| s.phase != Phase::Closed) else { return };
         match packet {
             Packet::Connack(connack) => {
@@ -385,8 +406,10 @@ impl World {
             if let Some(sock) = self.sock(id) {
                 sock.got.push(msg);
             }
-            // What was retained comes whenever somebody subscribes, what another member left when that one goes.
-            if !publish.retain && publish.subscription_ids.is_empty() {
+            if self.keepers.lanes.contains_key(&msg) || msg >= WILLS {
+                self.p06_check(id, msg, publish.qos, publish.dup);
+            } else if !publish.retain && publish.subscription_ids.is_empty() {
+                // What was retained comes whenever somebody subscribes, what another member left when that one goes.
                 self.p07_check(id, msg, publish.qos);
             }
         }

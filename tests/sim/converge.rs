@@ -8,6 +8,7 @@ use rookery_cluster::limits::RETAINED_COMPARE_EVERY;
 
 use crate::client::SockId;
 use crate::faults::Mood;
+use crate::keeper::WILLS;
 use crate::rng::Rng;
 use crate::workload;
 use crate::world::{Config, Sabotage, World};
@@ -22,10 +23,10 @@ const COMPARED: Duration = RETAINED_COMPARE_EVERY.saturating_mul(3);
 /// Runs one seed; what was found, if anything, is in the oracle.
 pub fn run(seed: u64) -> World {
     let mood = Rng::new(seed).pick(&Mood::ALL);
-    run_with(seed, mood, Sabotage::None)
+    run_with(seed, mood, Sabotage::None, Rng::new(seed ^ 0xcee9).range(0, 3))
 }
 
-pub fn run_with(seed: u64, mood: Mood, sabotage: Sabotage) -> World {
+pub fn run_with(seed: u64, mood: Mood, sabotage: Sabotage, keepers: u64) -> World {
     let mut dice = Rng::new(seed ^ 0x5eed);
     let cfg = Config {
         nodes: dice.pick(&[3, 3, 3, 3, 3, 5, 1]),
@@ -37,6 +38,7 @@ pub fn run_with(seed: u64, mood: Mood, sabotage: Sabotage) -> World {
         retains: if mood == Mood::Retained { 60 } else { 10 },
         shares: if mood == Mood::Shared { 40 } else { 5 },
         dawdle: dice.percent(80),
+        keepers,
         sabotage,
     };
     let mut world = World::new(seed, cfg);
@@ -60,17 +62,22 @@ impl World {
     pub fn finish_run(&mut self) {
         self.require("every node has a lease and serves", |w| w.all_serve());
         self.require("every client can connect", |w| w.everybody_connects());
+        self.require("every keeper is connected", |w| w.keepers_connect());
         // What was on the way comes to rest: publishes are answered or closed by then.
         self.run(Duration::from_secs(6));
         self.require("a last message reaches everybody", |w| w.last_message());
         self.run(Duration::from_secs(1));
         self.finish_retained();
+        self.require("every keeper is connected", |w| w.keepers_connect());
+        self.run(Duration::from_secs(2));
         self.require("nothing is to be revoked any more", |w| w.nothing_pending());
         if !self.oracle.failed() {
             self.p01_all_applied();
             self.p02_check();
             self.p03_check();
             self.p04_all_answered();
+            self.p05_check();
+            self.p10_check();
             self.p08_check();
             self.shared_all_given();
         }
@@ -139,7 +146,9 @@ impl World {
         all.iter().all(|to| {
             all.iter().all(|by| {
                 let got = &self.socks.get(*to).got;
-                got.iter().any(|m| self.oracle.msg(*m).by == *by && self.oracle.msg(*m).topic == "last")
+                got.iter()
+                    .filter(|m| **m < WILLS)
+                    .any(|m| self.oracle.msg(*m).by == *by && self.oracle.msg(*m).topic == "last")
             })
         })
     }

@@ -12,6 +12,8 @@ mod converge;
 mod disk;
 mod faults;
 mod invariants;
+mod keeper;
+mod keeping;
 mod log;
 mod net;
 mod node;
@@ -22,6 +24,7 @@ mod rng;
 mod scenarios;
 mod share;
 mod socket;
+mod watching;
 mod workload;
 mod world;
 

@@ -5,8 +5,8 @@ pub mod claims;
 pub mod copying;
 pub mod data;
 pub mod forward;
+pub mod kept;
 pub mod lease;
-pub mod registry;
 pub mod retained;
 pub mod shepherd;
 pub mod worker;
@@ -208,6 +208,9 @@ impl World {
         }
         self.note(|| format!("node {id}: killed"));
         self.oracle.sharing.ended = self.now;
+        if let Some(life) = self.node(id).broker.as_ref().map(|b| b.life) {
+            self.kept_is_lost(life);
+        }
         self.node(id).broker = None;
         self.drop_socks_of(id);
         self.break_streams(|ends| ends.contains(&id));
@@ -301,6 +304,7 @@ impl World {
     }
 
     fn metadata_changed(&mut self, id: NodeId) {
+        self.kept_by_the_ended(id);
         let node = self.node(id);
         if let Some(broker) = &mut node.broker {
             let life = broker.life;

@@ -10,6 +10,7 @@ use rookery_cluster::topics;
 use crate::client::SockId;
 use crate::invariants::p09_retained::Reading;
 use crate::invariants::shared::Sharing;
+use crate::invariants::{Lane, Receiver};
 use crate::world::World;
 
 /// A message. Those of one publisher rise in the order in which it sent them.
@@ -33,6 +34,10 @@ pub struct Oracle {
     pub reading: Reading,
     /// What members of shared subscriptions were given.
     pub sharing: Sharing,
+    /// What reached which application, where a session is at one of the ends.
+    pub heard: BTreeSet<(Receiver, MsgId)>,
+    /// The last of those by receiver, publisher's session, topic, QoS as published and as delivered.
+    pub kept_order: BTreeMap<(Receiver, Lane, String, QoS, QoS), MsgId>,
 }
 
 pub struct Msg {

@@ -7,8 +7,17 @@ use crate::world::Sabotage;
 
 /// Runs seeds until one finds the bug, in a mood that suits it.
 fn hunt(sabotage: Sabotage, mood: Mood, seeds: u64, promise: &str) {
+    hunt_with(sabotage, mood, seeds, 0, promise);
+}
+
+/// The same among clients that keep their sessions.
+fn hunt_kept(sabotage: Sabotage, mood: Mood, seeds: u64, promise: &str) {
+    hunt_with(sabotage, mood, seeds, 3, promise);
+}
+
+fn hunt_with(sabotage: Sabotage, mood: Mood, seeds: u64, keepers: u64, promise: &str) {
     let found = (0..seeds).find_map(|seed| {
-        let world = converge::run_with(seed, mood, sabotage);
+        let world = converge::run_with(seed, mood, sabotage, keepers);
         world.oracle.broken.into_iter().find(|what| what.contains(promise)).map(|what| (seed, what))
     });
     match found {
@@ -90,4 +99,39 @@ fn finds_a_node_that_answers_before_it_has_copied() {
 #[test]
 fn finds_pages_that_are_not_renewed() {
     hunt(Sabotage::StalePages, Mood::Retained, 100, "P9: ");
+}
+
+#[test]
+fn finds_a_session_that_moves_without_a_fence() {
+    hunt_kept(Sabotage::NoFence, Mood::Streams, 300, "P5: ");
+}
+
+#[test]
+fn finds_a_queue_that_does_not_move() {
+    hunt_kept(Sabotage::ForgetQueue, Mood::Claims, 100, "P5: ");
+}
+
+#[test]
+fn finds_a_suback_that_does_not_wait_for_the_shard() {
+    hunt_kept(Sabotage::PersistNothing, Mood::Claims, 100, "P5: ");
+}
+
+#[test]
+fn finds_messages_that_are_not_known_again() {
+    hunt_kept(Sabotage::NoMarks, Mood::Claims, 300, "P6: ");
+}
+
+#[test]
+fn finds_a_will_that_is_not_confirmed() {
+    hunt_kept(Sabotage::NoConfirmation, Mood::Claims, 100, "P10: ");
+}
+
+#[test]
+fn finds_a_will_after_a_goodbye() {
+    hunt_kept(Sabotage::WillAnyhow, Mood::Claims, 100, "P10: ");
+}
+
+#[test]
+fn finds_a_session_that_ends_with_its_connection() {
+    hunt_kept(Sabotage::EndSession, Mood::Claims, 100, "session: ");
 }

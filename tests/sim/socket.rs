@@ -43,6 +43,7 @@ impl World {
         let bytes = sock.unread.split_to(size);
         self.shared_read(life, worker, key, id, &bytes);
         self.input(life, worker, Input::Read { conn: key, bytes: &bytes });
+        self.kept_may_have_left(life, worker, key, id);
         let more = self.socks.get(id).eof || !self.socks.get(id).unread.is_empty();
         let readable = self.worker(life, worker).is_some_and(|it| it.core.wants_read(key));
         if more && readable {
@@ -62,7 +63,7 @@ impl World {
             self.write_soon(life, worker, key, id);
         }
         // Of one step all is done at once: what was accepted is known before what was acknowledged is judged.
-        all.sort_by_key(|(_, packet)| matches!(packet, Packet::Puback(_)));
+        all.sort_by_key(|(_, packet)| matches!(packet, Packet::Puback(_) | Packet::Pubrec(_)));
         all.into_iter().for_each(|(id, packet)| self.written(life, id, packet));
     }
 
@@ -98,10 +99,17 @@ impl World {
                 if let Some(sock) = self.sock(id) {
                     sock.served = true;
                 }
+                self.kept_is_served(life, id);
                 self.p03_on_connack(id);
                 self.p02_check();
             }
-            Packet::Disconnect(disconnect) if disconnect.reason == ReasonCode::SESSION_TAKEN_OVER => {
+            Packet::Disconnect(disconnect) => {
+                if let Some(conn) = self.keepers.conns.get_mut(&id) {
+                    conn.told = true;
+                }
+                if disconnect.reason != ReasonCode::SESSION_TAKEN_OVER {
+                    return;
+                }
                 if let Some(sock) = self.sock(id) {
                     sock.owes_8e = Some(now);
                 }
@@ -112,8 +120,10 @@ impl World {
                 self.p09_written(id, &publish);
                 self.shared_written(id, &publish);
             }
-            Packet::Puback(ack) => {
-                if let Some(msg) = self.socks.get(id).unanswered.get(&ack.packet_id).copied() {
+            Packet::Puback(ack) | Packet::Pubrec(ack) => {
+                let kept = self.keepers.of(id).and_then(|it| it.out.iter().find(|sent| sent.id == ack.packet_id));
+                let msg = kept.map(|sent| sent.msg);
+                if let Some(msg) = msg.or_else(|| self.socks.get(id).unanswered.get(&ack.packet_id).copied()) {
                     self.p04_check(life, msg, ack.reason);
                     self.p09_acknowledged(life, msg, ack.reason);
                 }

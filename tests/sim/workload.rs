@@ -31,6 +31,9 @@ impl World {
     }
 
     fn something(&mut self) {
+        if self.cfg.keepers > 0 && self.rng.percent(15) {
+            return self.some_keeper_acts();
+        }
         let Some(id) = self.some_client().filter(|_| !self.rng.percent(self.cfg.connects)) else {
             return self.some_connect();
         };
@@ -89,8 +92,12 @@ impl World {
     fn some_publish(&mut self, id: SockId) {
         for _ in 0..self.rng.range(1, 3) {
             let topic = self.rng.pick(&TOPICS);
-            let qos = if self.rng.percent(65) { QoS::AtLeastOnce } else { QoS::AtMostOnce };
-            if self.rng.percent(self.cfg.retains) {
+            let qos = match self.rng.percent(65) {
+                true if self.keepers.is(id) && self.rng.percent(60) => QoS::ExactlyOnce,
+                true => QoS::AtLeastOnce,
+                false => QoS::AtMostOnce,
+            };
+            if !self.keepers.is(id) && self.rng.percent(self.cfg.retains) {
                 self.some_retained(id, topic, qos);
             } else {
                 self.publish(id, topic, qos);
@@ -99,7 +106,11 @@ impl World {
     }
 
     fn some_subscribe(&mut self, id: SockId) {
-        let qos = |w: &mut World| if w.rng.percent(60) { QoS::AtLeastOnce } else { QoS::AtMostOnce };
+        let qos = |w: &mut World| match w.rng.percent(60) {
+            true if w.keepers.is(id) && w.rng.percent(60) => QoS::ExactlyOnce,
+            true => QoS::AtLeastOnce,
+            false => QoS::AtMostOnce,
+        };
         let one = (self.rng.pick(&FILTERS), qos(self));
         let two = (self.rng.pick(&FILTERS), qos(self));
         if self.rng.percent(30) && one.0 != two.0 {

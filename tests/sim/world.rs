@@ -6,6 +6,7 @@ use std::time::Duration;
 use rookery_cluster::ids::{BrokerId, GroupId, NodeId};
 
 use crate::client::{Links, SockId};
+use crate::keeper::Keepers;
 use crate::log::Group;
 use crate::net::Net;
 use crate::node::Node;
@@ -62,6 +63,20 @@ pub enum Sabotage {
     AllServeShares,
     /// Every one leaves it to the others.
     NobodyServesShares,
+    /// A session's state is taken without waiting for what is on its way to its home.
+    NoFence,
+    /// What a session had queued does not move with it.
+    ForgetQueue,
+    /// SUBACK does not wait for the shard to have the subscription.
+    PersistNothing,
+    /// Messages are not known again by who took them from their publishers.
+    NoMarks,
+    /// The shard is not told that a will was published.
+    NoConfirmation,
+    /// A goodbye counts as a loss.
+    WillAnyhow,
+    /// A session ends with its connection.
+    EndSession,
 }
 
 #[derive(Clone, Debug)]
@@ -79,6 +94,8 @@ pub struct Config {
     pub retains: u64,
     /// Percent of clients' acts that are those of members of shared subscriptions.
     pub shares: u64,
+    /// How many clients keep their sessions.
+    pub keepers: u64,
     /// Whether sockets and workers dawdle.
     pub dawdle: bool,
     pub sabotage: Sabotage,
@@ -87,8 +104,9 @@ pub struct Config {
 impl Config {
     /// Nothing goes wrong unless a scenario says so.
     pub fn calm(nodes: u64) -> Self {
-        let (duplicates, lost_answers, retains, shares, dawdle, sabotage) = Default::default();
-        Self { nodes, workers: 2, shards: 2, duplicates, lost_answers, connects: 0, retains, shares, dawdle, sabotage }
+        let (duplicates, lost_answers, retains, shares, keepers, dawdle, sabotage) = Default::default();
+        let (workers, shards, connects) = (2, 2, 0);
+        Self { nodes, workers, shards, duplicates, lost_answers, connects, retains, shares, keepers, dawdle, sabotage }
     }
 }
 
@@ -101,6 +119,7 @@ pub struct World {
     nodes: Vec<Node>,
     pub socks: Links,
     pub oracle: Oracle,
+    pub keepers: Keepers,
     /// When the end of a run last tried something on a connection.
     pub tried: BTreeMap<(SockId, &'static str), Duration>,
     queue: BTreeMap<(Duration, u64), Job>,
@@ -123,6 +142,7 @@ impl World {
             nodes,
             socks: Links::default(),
             oracle: Oracle::default(),
+            keepers: Keepers::default(),
             tried: BTreeMap::new(),
             queue: BTreeMap::new(),
             scheduled: 0,

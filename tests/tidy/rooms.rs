@@ -126,6 +126,9 @@ pub const ROOMS: &[Room] = &[
     pure("cluster/src/forward/inbox", &[], &["cluster/src/forward/outbox", LIMITS]),
     pure("cluster/src/leases/holder", &[], &[CLOCK, IDS, LIMITS]),
     pure("cluster/src/leases/table", &[], &[CLOCK, IDS, LIMITS]),
+    pure("cluster/src/claims/pace", &[], &[CLOCK, IDS, LIMITS, SESSIONS]),
+    pure("cluster/src/claims/registry", &[], &[CONTROL, HANDLE, IDS, SESSIONS]),
+    pure("cluster/src/claims/wills", &[], &[IDS, SESSIONS]),
     pure("cluster/src/placement/plan", &[], &[IDS, LIMITS, METADATA]),
     // cluster: the drivers
     driver(LOG, &["crc32c", "parking_lot", "sled"], &[DISK, IDS, LIMITS, RNG]),
@@ -161,7 +164,20 @@ pub const ROOMS: &[Room] = &[
     driver(
         "cluster/src/claims",
         &["futures_util", "parking_lot", "tokio"],
-        &[CLOCK, CONSENSUS, CONTROL, HANDLE, IDS, LEASES, LIMITS, RETAINED, SESSIONS],
+        &[
+            "cluster/src/claims/pace",
+            "cluster/src/claims/registry",
+            "cluster/src/claims/wills",
+            CLOCK,
+            CONSENSUS,
+            CONTROL,
+            HANDLE,
+            IDS,
+            LEASES,
+            LIMITS,
+            RETAINED,
+            SESSIONS,
+        ],
     ),
     driver(
         "cluster/src/placement",

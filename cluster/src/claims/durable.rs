@@ -1,7 +1,6 @@
 //! Sessions that outlive their connections, and wills: what workers have their shards store, and what a shard's leader has
 //! its workers publish.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -19,26 +18,10 @@ use crate::sessions::{ClaimKey, Claimant, Outcome, Proposal, Refusal, ShardView}
 
 /// Bytes of changed filters in one proposal. A filter above it is refused.
 const CHANGES_BYTES: usize = MAX_WILL_BYTES;
-/// Wills of all shards led here that are being published at one time; the others wait in their shards.
-const WILLS_IN_FLIGHT: usize = 1024;
 /// Pause before a confirmation that was not committed is proposed again.
 const CONFIRM_AGAIN: Duration = Duration::from_millis(250);
 /// How long an answer of the shard is waited for.
 const ANSWER_WITHIN: Duration = CLAIM_TIMEOUT;
-
-/// Wills that this node publishes for the shards it leads.
-#[derive(Default)]
-pub(super) struct Wills {
-    last: u64,
-    by_token: BTreeMap<u64, Name>,
-    /// The same, to be found by what the shard knows them by.
-    tokens: BTreeMap<Name, u64>,
-    /// Those of which the shard was told that they are published.
-    confirmed: BTreeSet<u64>,
-}
-
-/// What a shard knows a will by.
-type Name = (GroupId, ClaimKey, Epoch);
 
 impl Sessions {
     /// Has the session's shard store changes of its subscriptions, `None` for one that is gone; answered by
@@ -108,19 +91,7 @@ impl Sessions {
 
     /// As the leader of `group`: has what its state says is due published, and forgets what the state knows of by now.
     pub(super) fn publish_wills(&self, group: GroupId, view: &ShardView) {
-        let mut wills = self.0.wills.lock();
-        wills.keep(|(of, key, epoch)| *of != group || view.firing.contains_key(&(key.clone(), *epoch)));
-        let mut due = Vec::new();
-        for (key, epoch) in view.firing.keys() {
-            if wills.in_flight() >= WILLS_IN_FLIGHT {
-                break;
-            }
-            let name = (group, key.clone(), *epoch);
-            if !wills.tokens.contains_key(&name) {
-                due.push((wills.begin(name), key.clone(), *epoch));
-            }
-        }
-        drop(wills);
+        let due = self.0.wills.lock().due(group, view);
         if !due.is_empty() {
             self.0.runtime.spawn(self.clone().post_wills(group, due));
         }
@@ -128,7 +99,7 @@ impl Sessions {
 
     /// This node leads other shards than these no more: their leaders publish what is due there.
     pub(super) fn leave_wills(&self, led: impl Fn(GroupId) -> bool) {
-        self.0.wills.lock().keep(|(of, ..)| led(*of));
+        self.0.wills.lock().keep_led(led);
     }
 
     /// A leader may have been elected without having applied all confirmations: what is due is looked at once more when it
@@ -163,7 +134,7 @@ impl Sessions {
     /// A will that is retained is to be written at `time`, by whoever publishes it: it comes to a worker once more when
     /// that is committed.
     pub fn will_timed(&self, token: u64, time: Time) {
-        let Some((group, key, epoch)) = self.0.wills.lock().by_token.get(&token).cloned() else { return };
+        let Some((group, key, epoch)) = self.0.wills.lock().name(token) else { return };
         let Some(life) = self.0.lease.life() else { return self.forget_will(token) };
         let sessions = self.clone();
         // One task for each will in flight.
@@ -182,7 +153,7 @@ impl Sessions {
 
     /// A will is published: it is not to be published again.
     pub fn will_published(&self, token: u64) {
-        let Some((group, key, epoch)) = self.0.wills.lock().by_token.get(&token).cloned() else { return };
+        let Some((group, key, epoch)) = self.0.wills.lock().name(token) else { return };
         let sessions = self.clone();
         // One task for each will in flight.
         self.0.runtime.spawn(async move {
@@ -202,39 +173,6 @@ impl Sessions {
 
     fn forget_will(&self, token: u64) {
         self.0.wills.lock().forget(token);
-    }
-}
-
-impl Wills {
-    fn begin(&mut self, name: Name) -> u64 {
-        self.last += 1;
-        self.by_token.insert(self.last, name.clone());
-        self.tokens.insert(name, self.last);
-        self.last
-    }
-
-    /// How many are not confirmed yet.
-    fn in_flight(&self) -> usize {
-        self.by_token.len() - self.confirmed.len()
-    }
-
-    /// The shard has it; it is remembered until the shard's view shows that.
-    fn confirmed(&mut self, token: u64) {
-        if self.by_token.contains_key(&token) {
-            self.confirmed.insert(token);
-        }
-    }
-
-    fn forget(&mut self, token: u64) {
-        self.confirmed.remove(&token);
-        if let Some(name) = self.by_token.remove(&token) {
-            self.tokens.remove(&name);
-        }
-    }
-
-    fn keep(&mut self, which: impl Fn(&Name) -> bool) {
-        let gone: Vec<u64> = self.by_token.iter().filter(|(_, name)| !which(name)).map(|(token, _)| *token).collect();
-        gone.into_iter().for_each(|token| self.forget(token));
     }
 }
 

@@ -12,13 +12,15 @@ mod courier;
 mod durable;
 mod forget;
 mod node;
-mod registry;
+pub mod pace;
+pub mod registry;
 mod shepherd;
 mod streams;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+pub mod wills;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,12 +28,14 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 pub use self::board::{Board, Watcher};
 use self::courier::Courier;
-use self::registry::{Act, Begin, Registry};
+use self::registry::{Act, Begin, Bell, Registry};
 use self::streams::Streams;
+use self::wills::Wills;
 use crate::clock::SharedClock;
 use crate::consensus::SharedConsensus;
 use crate::control::{Notice, Notices, SharedControl, SharedMeta};
@@ -44,8 +48,6 @@ use crate::sessions::{ClaimKey, Claimant, Will};
 /// Connections of this node that may wait for their claim at one time; more are refused. A broker's may use as many of
 /// these places as they leave to the others' (R19).
 const MAX_WAITING: usize = 131_072;
-/// Connections of one broker that may wait in any case.
-const MIN_WAITING: usize = 64;
 /// Releases of this node that may be on their way at one time. More are left to the next claimant's revocation.
 const MAX_RELEASING: usize = 1 << 20;
 /// Pause before a claim that found no room is made again.
@@ -93,9 +95,9 @@ struct Inner {
     board: Board,
     runtime: Handle,
     ports: RwLock<Vec<Option<SharedWorkerPort>>>,
-    registry: Mutex<Registry>,
+    registry: Mutex<Registry<Arc<Notify>>>,
     streams: Streams,
-    wills: Mutex<durable::Wills>,
+    wills: Mutex<Wills>,
     courier: Courier,
     stats: ClaimStats,
     tasks: Mutex<JoinSet<()>>,
@@ -155,8 +157,9 @@ impl Sessions {
         let Some(life) = self.0.lease.life() else { return self.refuse(&request, ClaimRefusal::Unavailable) };
         let key = ClaimKey { broker: request.broker, client: request.client.clone() };
         let by = Claimant { life, nonce: request.nonce };
-        match self.0.registry.lock().begin(key.clone(), by, request.worker) {
-            Begin::Ask(wake) => {
+        let wake = Arc::new(Notify::new());
+        match self.0.registry.lock().begin(key.clone(), by, request.worker, wake.clone()) {
+            Begin::Ask => {
                 let (clean_start, session_expiry) = (request.clean_start, request.session_expiry);
                 let will = request.will.map(|ClaimWill { message, delay }| Will { message, delay });
                 let wish = node::Wish { key, by, clean_start, session_expiry, will };
@@ -242,6 +245,12 @@ impl Sessions {
                 self.0.stats.releases_dropped.fetch_add(1, Ordering::Relaxed);
             }
         }
+    }
+}
+
+impl Bell for Arc<Notify> {
+    fn ring(&self) {
+        self.notify_one();
     }
 }
 

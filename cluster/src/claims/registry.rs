@@ -1,21 +1,39 @@
-//! What this node knows of its own connections' claims.
+//! What this node knows of its own connections' claims, and what it does about what it hears of them. PURE.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
-use tokio::sync::Notify;
-
-use super::MIN_WAITING;
-use super::streams::Haste;
 use crate::control::{Notice, NoticeKind};
 use crate::handle::{ClaimEvent, ClaimRefusal, Leave, SessionGrant};
 use crate::ids::{BrokerId, Epoch, NodeLife, Nonce, WorkerId};
 use crate::sessions::{ClaimKey, Claimant, Refusal};
 
+/// How soon a proposal is to be handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Haste {
+    /// As soon as what was handed over before has its outcome.
+    Now,
+    /// With the next one that is in haste, or after a moment: nobody waits for it.
+    Lazy,
+}
+
+/// Connections of one broker that may wait in any case.
+pub const MIN_WAITING: usize = 64;
+
+/// Wakes whoever pursues an unanswered claim.
+pub trait Bell {
+    /// Something about the claim has changed.
+    fn ring(&self);
+}
+
+/// Of who looks by itself.
+impl Bell for () {
+    fn ring(&self) {}
+}
+
 /// The connections that wait for or hold a claim, by nonce, which is unique in the node's life.
-pub(super) struct Registry {
+pub struct Registry<B> {
     life: Option<NodeLife>,
-    entries: BTreeMap<Nonce, Entry>,
+    entries: BTreeMap<Nonce, Entry<B>>,
     waiting: usize,
     /// Those by broker; none is 0.
     waiting_of: BTreeMap<BrokerId, usize>,
@@ -25,23 +43,23 @@ pub(super) struct Registry {
     max_releasing: usize,
 }
 
-struct Entry {
+struct Entry<B> {
     key: ClaimKey,
     by: Claimant,
     worker: WorkerId,
-    standing: Standing,
+    standing: Standing<B>,
 }
 
-enum Standing {
+enum Standing<B> {
     /// Not answered yet. `gone`: its connection closed in the meantime.
-    Asking { wake: Arc<Notify>, gone: bool },
+    Asking { bell: B, gone: bool },
     /// Serves under this epoch. `wanted`: somebody waits for the client.
     Holds { epoch: Epoch, wanted: bool },
 }
 
 /// What is to be done outside.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Act {
+pub enum Act {
     /// Tell a worker.
     Post(WorkerId, ClaimEvent),
     /// Release what nobody serves.
@@ -56,12 +74,17 @@ pub(super) enum Act {
 
 /// A claim that is given back.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Ending {
-    pub(super) key: ClaimKey,
-    pub(super) by: Claimant,
-    pub(super) epoch: Epoch,
-    pub(super) leave: Leave,
-    pub(super) haste: Haste,
+pub struct Ending {
+    /// The client.
+    pub key: ClaimKey,
+    /// The connection.
+    pub by: Claimant,
+    /// What it was granted.
+    pub epoch: Epoch,
+    /// What it leaves behind.
+    pub leave: Leave,
+    /// Whether somebody may wait for it.
+    pub haste: Haste,
 }
 
 impl Ending {
@@ -72,9 +95,10 @@ impl Ending {
 }
 
 /// How a claim begins.
-pub(super) enum Begin {
-    /// Propose it; the bell rings when something about it has changed.
-    Ask(Arc<Notify>),
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// Propose it; its bell rings when something about it has changed.
+    Ask,
     /// The same connection has claimed before.
     Known,
     /// Too many wait.
@@ -83,7 +107,7 @@ pub(super) enum Begin {
 
 /// How an unanswered claim stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asking {
+pub enum Asking {
     /// Its connection waits.
     Yes,
     /// Its connection is gone.
@@ -92,13 +116,16 @@ pub(super) enum Asking {
     Settled,
 }
 
-impl Registry {
-    pub(super) fn new(max_waiting: usize, max_releasing: usize) -> Self {
+impl<B: Bell> Registry<B> {
+    /// Nobody claims anything yet. At most `max_waiting` connections wait at one time (but for [`MIN_WAITING`] of each
+    /// broker), and at most `max_releasing` releases are on their way.
+    pub fn new(max_waiting: usize, max_releasing: usize) -> Self {
         let (entries, waiting_of, releasing) = Default::default();
         Self { life: None, entries, waiting: 0, waiting_of, max_waiting, releasing, max_releasing }
     }
 
-    pub(super) fn begin(&mut self, key: ClaimKey, by: Claimant, worker: WorkerId) -> Begin {
+    /// The connection `by` of `worker` wants to be the one that serves `key`.
+    pub fn begin(&mut self, key: ClaimKey, by: Claimant, worker: WorkerId, bell: B) -> Begin {
         if self.entries.contains_key(&by.nonce) {
             return Begin::Known;
         }
@@ -106,15 +133,15 @@ impl Registry {
         if self.waiting_of.get(&key.broker).is_some_and(|waiting| *waiting >= left) {
             return Begin::Full;
         }
-        let wake = Arc::new(Notify::new());
-        let standing = Standing::Asking { wake: wake.clone(), gone: false };
+        let standing = Standing::Asking { bell, gone: false };
         self.waiting += 1;
         *self.waiting_of.entry(key.broker).or_default() += 1;
         self.entries.insert(by.nonce, Entry { key, by, worker, standing });
-        Begin::Ask(wake)
+        Begin::Ask
     }
 
-    pub(super) fn asking(&self, by: Claimant) -> Asking {
+    /// How the claim of `by` stands.
+    pub fn asking(&self, by: Claimant) -> Asking {
         match self.entries.get(&by.nonce) {
             Some(Entry { by: it, standing: Standing::Asking { gone, .. }, .. }) if *it == by => {
                 if *gone {
@@ -128,7 +155,7 @@ impl Registry {
     }
 
     /// The shard's leader sent `notice`.
-    pub(super) fn notice(&mut self, notice: Notice) -> Option<Act> {
+    pub fn notice(&mut self, notice: Notice) -> Option<Act> {
         if self.life != Some(notice.to.life) {
             // Of an earlier life: free by comparison (R3), so there is nothing to release.
             return None;
@@ -144,13 +171,8 @@ impl Registry {
         }
     }
 
-    pub(super) fn granted(
-        &mut self,
-        key: ClaimKey,
-        by: Claimant,
-        epoch: Epoch,
-        session: Option<SessionGrant>,
-    ) -> Option<Act> {
+    /// The shard granted `by` its claim.
+    pub fn granted(&mut self, key: ClaimKey, by: Claimant, epoch: Epoch, session: Option<SessionGrant>) -> Option<Act> {
         match self.entries.get_mut(&by.nonce).filter(|e| e.by == by) {
             Some(Entry { standing: Standing::Holds { .. }, .. }) => None,
             Some(entry) if !ring(entry) => {
@@ -186,7 +208,8 @@ impl Registry {
         }
     }
 
-    pub(super) fn refused(&mut self, by: Claimant, why: ClaimRefusal) -> Option<Act> {
+    /// `by` does not get its claim.
+    pub fn refused(&mut self, by: Claimant, why: ClaimRefusal) -> Option<Act> {
         match self.asking(by) {
             Asking::Settled => None,
             Asking::Gone => {
@@ -200,7 +223,8 @@ impl Registry {
         }
     }
 
-    pub(super) fn release(&mut self, key: ClaimKey, nonce: Nonce, epoch: Epoch, leave: Leave) -> Option<Act> {
+    /// The connection serves no more.
+    pub fn release(&mut self, key: ClaimKey, nonce: Nonce, epoch: Epoch, leave: Leave) -> Option<Act> {
         let Entry { by, standing, .. } = self.entries.get(&nonce)?;
         let (by, wanted) = (*by, matches!(standing, Standing::Holds { wanted: true, .. }));
         self.remove(by);
@@ -210,16 +234,17 @@ impl Registry {
     }
 
     /// Who holds the claim of the connection `nonce`, and on which worker.
-    pub(super) fn holder(&self, nonce: Nonce) -> Option<(Claimant, WorkerId)> {
+    pub fn holder(&self, nonce: Nonce) -> Option<(Claimant, WorkerId)> {
         self.entries.get(&nonce).map(|entry| (entry.by, entry.worker))
     }
 
-    pub(super) fn abandon(&mut self, key: &ClaimKey, nonce: Nonce) -> Option<Act> {
+    /// The connection is gone, and does not know of a grant.
+    pub fn abandon(&mut self, key: &ClaimKey, nonce: Nonce) -> Option<Act> {
         let entry = self.entries.get_mut(&nonce).filter(|e| e.key == *key)?;
         match &mut entry.standing {
-            Standing::Asking { wake, gone } => {
+            Standing::Asking { bell, gone } => {
                 *gone = true;
-                wake.notify_one();
+                bell.ring();
                 None
             }
             Standing::Holds { epoch, .. } => {
@@ -232,7 +257,7 @@ impl Registry {
     }
 
     /// This node's life is now `life`: the claims of another are void.
-    pub(super) fn keep_only(&mut self, life: Option<NodeLife>) -> Vec<Act> {
+    pub fn keep_only(&mut self, life: Option<NodeLife>) -> Vec<Act> {
         self.life = life;
         let void: Vec<Claimant> = self.entries.values().map(|e| e.by).filter(|by| Some(by.life) != life).collect();
         void.into_iter()
@@ -244,12 +269,13 @@ impl Registry {
             .collect()
     }
 
-    pub(super) fn released(&mut self, by: Claimant, epoch: Epoch) {
+    /// A release is committed, or given up.
+    pub fn released(&mut self, by: Claimant, epoch: Epoch) {
         self.releasing.remove(&(by, epoch));
     }
 
     /// How many hold, and how many wait.
-    pub(super) fn counts(&self) -> (usize, usize) {
+    pub fn counts(&self) -> (usize, usize) {
         (self.entries.len() - self.waiting, self.waiting)
     }
 
@@ -266,13 +292,13 @@ impl Registry {
         Some(Act::Release(ending))
     }
 
-    fn remove(&mut self, by: Claimant) -> Option<Entry> {
+    fn remove(&mut self, by: Claimant) -> Option<Entry<B>> {
         if self.entries.get(&by.nonce)?.by != by {
             return None;
         }
         let entry = self.entries.remove(&by.nonce)?;
-        if let Standing::Asking { wake, .. } = &entry.standing {
-            wake.notify_one();
+        if let Standing::Asking { bell, .. } = &entry.standing {
+            bell.ring();
             self.answered(entry.key.broker);
         }
         Some(entry)
@@ -291,10 +317,10 @@ impl Registry {
 }
 
 /// Wakes who pursues an unanswered claim; says whether its connection is gone.
-fn ring(entry: &Entry) -> bool {
+fn ring<B: Bell>(entry: &Entry<B>) -> bool {
     match &entry.standing {
-        Standing::Asking { wake, gone } => {
-            wake.notify_one();
+        Standing::Asking { bell, gone } => {
+            bell.ring();
             *gone
         }
         Standing::Holds { .. } => false,
@@ -302,7 +328,7 @@ fn ring(entry: &Entry) -> bool {
 }
 
 /// The shard's refusal as a worker is told of it.
-pub(super) fn refusal(why: Refusal) -> ClaimRefusal {
+pub fn refusal(why: Refusal) -> ClaimRefusal {
     match why {
         Refusal::Superseded => ClaimRefusal::Superseded,
         Refusal::TooFast => ClaimRefusal::TooFast,
@@ -316,19 +342,19 @@ mod tests {
     use super::*;
     use crate::ids::{Incarnation, NodeId};
 
-    fn begin(registry: &mut Registry, broker: u128, nonce: u64) -> Begin {
+    fn begin(registry: &mut Registry<()>, broker: u128, nonce: u64) -> Begin {
         let life = NodeLife { node: NodeId(1), incarnation: Incarnation(1) };
         let key = ClaimKey { broker: BrokerId(broker), client: format!("c{nonce}").as_str().into() };
-        registry.begin(key, Claimant { life, nonce: Nonce(nonce) }, WorkerId(0))
+        registry.begin(key, Claimant { life, nonce: Nonce(nonce) }, WorkerId(0), ())
     }
 
     #[test]
     fn a_broker_whose_clients_wait_in_masses_leaves_room_for_others() {
         let mut registry = Registry::new(1000, 10);
         let mut nonces = 0..;
-        let mut flood = |registry: &mut Registry, broker| {
+        let mut flood = |registry: &mut Registry<()>, broker| {
             let mut began = 0;
-            while let Begin::Ask(_) = begin(registry, broker, nonces.next().expect("endless")) {
+            while begin(registry, broker, nonces.next().expect("endless")) == Begin::Ask {
                 began += 1;
             }
             began

@@ -9,6 +9,7 @@ use tracing::{debug, error};
 use super::Sessions;
 use super::board::News;
 use super::forget::LOOK_EVERY;
+use super::pace::Pace;
 use crate::clock::Moment;
 use crate::control::{Notice, NoticeKind, Notices};
 use crate::ids::{Epoch, GroupId, NodeId, NodeLife, Nonce};
@@ -18,11 +19,6 @@ use crate::sessions::{ClaimKey, Claimant, Command, Effect, Revocation, ShardView
 /// A revocation not carried out for this long is reported (R4). Long enough for a leader of group 0 to change
 /// and for a release to find a leader of the shard.
 const STUCK_AFTER: Duration = LEASE.saturating_mul(2);
-/// Shard time passes in steps of this.
-const TICK_EVERY: Duration = Duration::from_millis(1000);
-/// Longest step of shard time while anything waits for it; a change of the leader may lose one.
-const TICK_AT_LEAST: Duration = Duration::from_secs(10);
-
 /// What this node remembers as the leader of shards. Lost with the leadership, and none of it is needed.
 struct Shepherd {
     sessions: Sessions,
@@ -30,18 +26,10 @@ struct Shepherd {
     /// Lives whose end is being proposed to a shard.
     ending: tokio::task::JoinSet<(GroupId, NodeLife)>,
     in_flight: BTreeSet<(GroupId, NodeLife)>,
-    ticked: Moment,
     /// At most one task that removes what deleted brokers left, and when it was last looked for that.
     forgetting: tokio::task::JoinSet<()>,
     looked: Moment,
-    /// When each group was given time last.
-    ticked_group: BTreeMap<GroupId, Moment>,
-}
-
-/// How long shard time may stand still that something waits for which is due in `due` milliseconds of it: half of that,
-/// so that few commands are spent on what is far off, and what is near is met to the quarter of a second.
-fn tick_within(due: u64) -> Duration {
-    Duration::from_millis(due / 2).clamp(CLAIM_RESEND, TICK_AT_LEAST)
+    pace: Pace,
 }
 
 /// A revocation that was sent.
@@ -53,9 +41,8 @@ struct Sent {
 
 /// Runs for ever.
 pub(super) async fn run(sessions: Sessions) {
-    let (sent, ending, in_flight, forgetting, ticked_group) = Default::default();
-    let (ticked, looked) = Default::default();
-    let mut shepherd = Shepherd { sessions, sent, ending, in_flight, forgetting, ticked, looked, ticked_group };
+    let (sent, ending, in_flight, forgetting, looked, pace) = Default::default();
+    let mut shepherd = Shepherd { sessions, sent, ending, in_flight, forgetting, looked, pace };
     let mut resend = tokio::time::interval(CLAIM_RESEND);
     resend.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut seen = shepherd.sessions.0.meta.applied();
@@ -112,10 +99,6 @@ impl Shepherd {
 
     fn on_tick(&mut self) {
         let now = self.now();
-        let tick = now.since(self.ticked) >= TICK_EVERY;
-        if tick {
-            self.ticked = now;
-        }
         let mut notices = Vec::new();
         let views = self.sessions.0.board.views();
         let led: BTreeMap<GroupId, ShardView> = views.into_iter().filter(|(group, _)| self.leads(*group)).collect();
@@ -130,11 +113,9 @@ impl Shepherd {
             }
             self.sessions.publish_wills(*group, view);
             self.end_lives(*group, view);
-            let since = now.since(*self.ticked_group.entry(*group).or_default());
-            if (tick && view.wants_ticks) || view.next_due.is_some_and(|due| since >= tick_within(due)) {
-                self.ticked_group.insert(*group, now);
-                self.tick(*group, now);
-            }
+        }
+        for group in self.pace.due(now, &led) {
+            self.tick(group, now);
         }
         self.forget(now, &led);
         self.report_stuck(now, &led);

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 use tracing::error;
 
+use super::registry::Haste;
 use super::{MAX_RELEASING, MAX_WAITING};
 use crate::consensus::{BoxFuture, ProposeError, SharedConsensus};
 use crate::control::SharedMeta;
@@ -43,15 +44,6 @@ pub(super) type Answer = Result<Outcome, ProposeError>;
 
 /// Is told a proposal's outcome once, or dropped with the node. Must not wait.
 pub(super) type Waiter = Box<dyn FnOnce(Answer) + Send>;
-
-/// How soon a proposal is to be handed over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Haste {
-    /// As soon as what was handed over before has its outcome.
-    Now,
-    /// With the next one that is in haste, [`LINGER`] at most: nobody waits for it.
-    Lazy,
-}
 
 /// All streams of this node.
 pub(super) struct Streams {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bounds::filter_bytes;
 use super::state::Wish;
+use super::tick::Young;
 use super::wills::{DueWill, Will};
 use super::{ClaimKey, Claimant, Effect, Outcome, RECALL_BYTES, Refusal, ShardState, Within};
 use crate::handle::{Home, Keep, Leave, SessionGrant, Subscription};
@@ -148,6 +149,7 @@ impl ShardState {
         session.ends = (expiry != u32::MAX).then(|| self.time.saturating_add(u64::from(expiry) * 1000));
         if let Some(ends) = session.ends {
             self.ending.insert((ends, key.clone()));
+            self.young.insert((ends, Young::Session(key.clone())));
         }
         true
     }
@@ -170,6 +172,7 @@ impl ShardState {
     fn unschedule(&mut self, key: &ClaimKey, ends: Option<u64>) {
         if let Some(ends) = ends {
             self.ending.remove(&(ends, key.clone()));
+            self.young.remove(&(ends, Young::Session(key.clone())));
         }
     }
 

@@ -1,6 +1,6 @@
 //! The shard's state as bytes: deterministic, versioned.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -8,16 +8,17 @@ use serde::{Deserialize, Serialize};
 use super::command::{decode, encode};
 use super::durable::{Attached, Session};
 use super::state::{Bucket, Held, Record, Revocation, Sweep, Wish};
+use super::tick::Young;
 use super::wills::DueWill;
 use super::{ClaimKey, Claimant, ShardState};
 use crate::consensus::UnknownCommand;
 use crate::ids::{Epoch, Incarnation, NodeId, NodeLife, Sequence};
 
-/// Version 1 had neither streams, `asked`, sessions nor wills; version 2 ends before the wills' times.
+/// Version 1 had neither streams, `asked`, sessions nor wills; version 2 ends before the wills' times and what is young.
 const VERSION: u8 = 3;
 const VERSION_2: u8 = 2;
-/// No times, as version 3 has it.
-const NO_TIMES: u8 = 0;
+/// No times and nothing young, as version 3 has it.
+const NO_TIMES_NOR_YOUNG: [u8; 2] = [0, 0];
 /// No shard has granted as many claims as this: a snapshot that says so is none, and epochs never overflow.
 const EPOCHS: u64 = 1 << 63;
 
@@ -36,8 +37,9 @@ struct Stored {
     sessions: BTreeMap<ClaimKey, Session>,
     due_wills: BTreeMap<ClaimKey, DueWill>,
     firing: BTreeMap<(ClaimKey, Epoch), Bytes>,
-    /// Since version 3, whose last it must therefore be.
+    /// Since version 3, whose last ones these must therefore be.
     will_times: BTreeMap<(ClaimKey, Epoch), u64>,
+    young: BTreeSet<(u64, Young)>,
 }
 
 /// As it was in version 1.
@@ -70,7 +72,7 @@ impl From<StoredV1> for Stored {
     fn from(old: StoredV1) -> Self {
         let StoredV1 { last_epoch, time, ticker, expired, records, buckets, sweep } = old;
         let records = records.into_iter().map(|(key, record)| (key, record.into())).collect();
-        let (streams, attached, sessions, due_wills, firing, will_times) = Default::default();
+        let (streams, attached, sessions, due_wills, firing, will_times, young) = Default::default();
         Self {
             last_epoch,
             time,
@@ -85,6 +87,7 @@ impl From<StoredV1> for Stored {
             due_wills,
             firing,
             will_times,
+            young,
         }
     }
 }
@@ -106,6 +109,7 @@ impl ShardState {
             due_wills: self.due_wills.clone(),
             firing: self.firing.iter().map(|(k, m)| (k.clone(), m.clone())).collect(),
             will_times: self.will_times.iter().map(|(k, time)| (k.clone(), *time)).collect(),
+            young: self.young.clone(),
         };
         encode(VERSION, &stored)
     }
@@ -118,7 +122,7 @@ impl ShardState {
         const WHAT: &str = "shard snapshot";
         let stored: Stored = match bytes.first() {
             Some(1) => decode::<StoredV1>(1, bytes, WHAT)?.into(),
-            Some(&VERSION_2) => decode(VERSION_2, &[bytes, &[NO_TIMES]].concat(), WHAT)?,
+            Some(&VERSION_2) => decode(VERSION_2, &[bytes, &NO_TIMES_NOR_YOUNG].concat(), WHAT)?,
             _ => decode(VERSION, bytes, WHAT)?,
         };
         let Stored { last_epoch, time, ticker, expired, records, buckets, sweep, streams, .. } = stored;
@@ -141,6 +145,7 @@ impl ShardState {
         state.firing = stored.firing.into_iter().collect();
         state.will_times = stored.will_times.into_iter().collect();
         state.due = state.due_wills.iter().map(|(key, will)| (will.at, key.clone())).collect();
+        state.young = stored.young;
         let ends = |(key, session): (&ClaimKey, &Session)| Some((session.ends?, key.clone()));
         state.ending = state.sessions.iter().filter_map(ends).collect();
         state.count_all();

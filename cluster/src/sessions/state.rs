@@ -7,6 +7,7 @@ use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
 use super::durable::{Attached, Session};
+use super::tick::Young;
 use super::wills::DueWill;
 use super::{ClaimKey, Claimant, Command, Effect, GONE_MEMORY, Outcome, SWEEP_STEP, Tally};
 use crate::ids::{BrokerId, Epoch, Incarnation, NodeId, NodeLife, Sequence};
@@ -44,6 +45,8 @@ pub struct ShardState {
     pub(super) ending: BTreeSet<(u64, ClaimKey)>,
     /// What there is of each broker. Derived from `sessions`, `records` and the wills.
     pub(super) tallies: OrdMap<BrokerId, Tally>,
+    /// What was put off since the last tick, and until when: the time that passed before it does not count for it.
+    pub(super) young: BTreeSet<(u64, Young)>,
     /// Takeover allowances that are not full.
     pub(super) buckets: BTreeMap<ClaimKey, Bucket>,
     /// Where the removal of claims of ended lives goes on.
@@ -148,8 +151,8 @@ pub struct ShardView {
     /// Whether a takeover allowance waits for shard time, or the sweep for a command: the leader proposes ticks while it
     /// does.
     pub wants_ticks: bool,
-    /// Milliseconds of shard time until a session ends or a will is due, if any waits for that: the leader proposes
-    /// ticks, the more often the nearer it is.
+    /// Milliseconds of shard time until a session ends or a will is due, or fewer for one that has yet to begin to wait, if
+    /// any waits for that: the leader proposes ticks, the more often the nearer it is.
     pub next_due: Option<u64>,
 }
 
@@ -189,7 +192,7 @@ impl ShardState {
             firing: self.firing.clone(),
             will_times: self.will_times.clone(),
             tallies: self.tallies.clone(),
-            next_due: self.next_due().map(|at| at.saturating_sub(self.time)),
+            next_due: self.wanted_within(),
             wants_ticks: !self.buckets.is_empty() || self.sweep.is_some(),
         }
     }

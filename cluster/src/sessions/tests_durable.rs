@@ -78,7 +78,7 @@ fn a_session_waits_for_the_next_connection_and_ends_in_its_time() {
     let mut s = Shard::default();
     assert_eq!(s.claim(A, 1, false, 100, None), session(1, 1, false, None));
     s.release(A, 1, kept(100));
-    assert!(s.state.view().next_due.is_some_and(|due| due == 100_000));
+    assert!(s.state.view().next_due.is_some_and(|due| due == 100_000 / 8));
     assert_eq!(s.claim(B, 1, false, 50, None), session(2, 1, true, Some(HOME)));
     assert_eq!(s.state.view().next_due, None, "not while it is served");
     s.release(B, 1, kept(50));
@@ -196,6 +196,32 @@ fn p10_a_will_waits_for_its_delay_and_a_reconnect_forestalls_it() {
     assert_eq!(s.firing().len(), 3, "a clean start ends the session");
 }
 
+/// The leader reads its clock seldom while all that waits is far off: the time before a connection was lost is none of
+/// its will's delay, nor of its session's.
+#[test]
+fn p10_a_delay_does_not_begin_before_the_connection_is_lost() {
+    let mut s = Shard::default();
+    let read = |s: &mut Shard, millis: u64| {
+        s.millis += millis;
+        s.state.apply(Command::Tick { by: A, millis: s.millis }, &mut s.effects);
+    };
+    s.claim(A, 1, false, 12, Some(5));
+    read(&mut s, 1);
+    read(&mut s, 1);
+    s.release(A, 1, kept(12));
+    assert_eq!(s.state.view().next_due, Some(5000 / 8), "the time of its loss is to be known soon");
+    s.state = ShardState::restore(&s.state.snapshot()).expect("its own");
+    read(&mut s, 9_500);
+    assert_eq!((s.firing().len(), s.state.view().next_due), (0, Some(5000)));
+    read(&mut s, 4_999);
+    assert_eq!(s.firing().len(), 0);
+    read(&mut s, 1);
+    assert_eq!((s.firing().len(), s.state.sessions.len()), (1, 1));
+    read(&mut s, 7_000);
+    assert_eq!(s.state.sessions.len(), 0);
+    assert!(s.state.young.is_empty());
+}
+
 #[test]
 fn p10_the_wills_of_a_node_that_died_are_due_and_its_sessions_wait() {
     let mut s = Shard::default();
@@ -210,7 +236,7 @@ fn p10_the_wills_of_a_node_that_died_are_due_and_its_sessions_wait() {
     s.expire(B);
     assert_eq!(s.firing(), ["1.1/1", "2.1/1"]);
     assert!(s.state.attached.is_empty());
-    assert_eq!(s.state.view().next_due, Some(100_000));
+    assert_eq!(s.state.view().next_due, Some(100_000 / 8));
 }
 
 #[test]
@@ -223,7 +249,7 @@ fn who_never_served_leaves_everything_as_it_was() {
     s.release(A, 2, kept(100));
     s.claim(B, 1, false, 7, Some(0));
     s.propose(B, Proposal::Abandon { key: key(), nonce: Nonce(1) });
-    assert_eq!(s.state.view().next_due, Some(100_000));
+    assert_eq!(s.state.view().next_due, Some(100_000 / 8));
     s.claim(B, 2, false, 7, Some(0));
     s.claim(A, 3, false, 7, Some(0));
     s.claim(B, 3, false, 7, Some(0));

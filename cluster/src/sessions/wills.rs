@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::tick::Young;
 use super::{ClaimKey, ShardState};
 use crate::ids::Epoch;
 use crate::retained::Time;
@@ -87,6 +88,7 @@ impl ShardState {
     pub(super) fn put_due(&mut self, key: &ClaimKey, will: DueWill) {
         self.take_due(key);
         self.due.insert((will.at, key.clone()));
+        self.young.insert((will.at, Young::Will(key.clone())));
         self.due_wills.insert(key.clone(), will);
         self.recount(key.broker, |tally| tally.wills += 1);
     }
@@ -95,6 +97,7 @@ impl ShardState {
     pub(super) fn take_due(&mut self, key: &ClaimKey) -> Option<DueWill> {
         let will = self.due_wills.remove(key)?;
         self.due.remove(&(will.at, key.clone()));
+        self.young.remove(&(will.at, Young::Will(key.clone())));
         self.recount(key.broker, |tally| tally.wills -= 1);
         Some(will)
     }

@@ -135,8 +135,8 @@ impl Core {
                     self.claims.remove(&importing.active.nonce);
                 }
                 // Once its state is on its way here, it is nowhere else.
-                let arrives = importing.stage == Stage::Taking;
-                let home = if arrives { Some(self.here()) } else { importing.home };
+                let arrives = importing.home.filter(|_| importing.stage == Stage::Taking);
+                let home = if arrives.is_some() { Some(self.here()) } else { importing.home };
                 let active = importing.active;
                 let leave = Leave { keep: Some(Keep { expiry: None, home }), fire_will: false };
                 self.release(&active, leave, after, out);
@@ -144,9 +144,8 @@ impl Core {
                 self.rooms[room].account.gone(accounted);
                 self.leave_place(&active);
                 self.rooms[room].conns -= 1;
-                if arrives {
-                    self.arriving.insert(key, (active.admitted.broker, active.admitted.client.clone()));
-                    self.park(key, active, None, out);
+                if let Some(home) = arrives {
+                    self.await_state(key, active, home, out);
                 } else {
                     self.forget_subscriptions(key, &active, out);
                     self.orphan(active);

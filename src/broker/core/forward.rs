@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use rookery_cluster::clock::Moment;
 use rookery_cluster::handle::{Holder, Run};
+use rookery_cluster::ids::{NodeLife, WorkerId};
 
 use super::conn::Phase;
 use super::dest::{Awaiting, Destination};
@@ -298,4 +299,12 @@ impl Core {
         self.accepted(&done, false);
         self.unblock(dest);
     }
+}
+
+/// A number for who takes publishes from their publishers, a worker of a life of a node: part of what tells messages
+/// apart. 48 bits of it count.
+pub fn origin(life: NodeLife, worker: WorkerId) -> u64 {
+    let parts = [life.node.0, life.incarnation.0, u64::from(worker.0)];
+    // FNV-1a by words: the few origins that a session hears of at one time shall differ.
+    parts.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, part| (hash ^ part).wrapping_mul(0x0000_0100_0000_01b3))
 }

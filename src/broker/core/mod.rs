@@ -21,6 +21,7 @@ mod drain;
 mod ending;
 mod fair;
 mod forward;
+mod given;
 mod group;
 mod inputs;
 mod interest;
@@ -59,9 +60,11 @@ pub use self::conn::Transport;
 use self::conn::{Conn, Phase};
 pub use self::dest::Batch;
 use self::dest::Destination;
+pub use self::forward::origin;
 pub use self::inputs::{Effect, Input, Via};
 use self::interest::Barrier;
 pub use self::moving::Fetched;
+use self::moving::Moves;
 pub use self::quota::{Quota, Share, Tally};
 pub use self::retained::Retaining;
 use self::retained::Retention;
@@ -94,9 +97,8 @@ pub struct Core {
     conns: Slab<Conn>,
     /// Sessions without a connection: their places in `conns`.
     parked: BTreeMap<(BrokerId, ClientId), ConnKey>,
-    /// Sessions that are kept here while their state is still on its way, by the connection that asked for it. Each is
-    /// answered, within `limits::SESSION_FETCH_TIMEOUT`.
-    arriving: BTreeMap<ConnKey, (BrokerId, ClientId)>,
+    /// Sessions on their way here, or from here.
+    moves: Moves,
     /// Under which key a session goes on whose earlier connection has publishes that are not accepted yet.
     moved: BTreeMap<ConnKey, ConnKey>,
     /// Wills that wait to be accepted, and those that were.
@@ -159,7 +161,7 @@ impl Core {
             seed,
             conns: Slab::new(),
             parked: BTreeMap::new(),
-            arriving: BTreeMap::new(),
+            moves: Moves::default(),
             moved: BTreeMap::new(),
             wills: BTreeMap::new(),
             next_will: 0,
@@ -263,6 +265,7 @@ impl Core {
         out.extend(self.published.drain(..).map(|token| Effect::WillPublished { token }));
         out.extend(self.refused.drain(..).map(|token| Effect::WillRefused { token }));
         out.extend(self.drained.drain(..).map(|ticket| Effect::Drained { ticket }));
+        self.answer_wanted(out);
         self.resume_all(now, out);
     }
 
@@ -319,14 +322,6 @@ impl Core {
     pub fn closing(&self, key: ConnKey) -> bool {
         !self.conns.get(key.index as usize).is_some_and(|c| c.key == key && !matches!(c.phase, Phase::Closing))
     }
-}
-
-/// A number for who takes publishes from their publishers, a worker of a life of a node: part of what tells messages
-/// apart. 48 bits of it count.
-pub fn origin(life: NodeLife, worker: WorkerId) -> u64 {
-    let parts = [life.node.0, life.incarnation.0, u64::from(worker.0)];
-    // FNV-1a by words: the few origins that a session hears of at one time shall differ.
-    parts.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, part| (hash ^ part).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 /// The connection of `key`, if it still is the one.

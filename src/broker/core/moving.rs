@@ -3,14 +3,18 @@
 //! The new worker asks where the session is kept for its subscriptions, holds them itself, tells everybody (the barrier of
 //! P8), and only then takes the state: what comes meanwhile comes to both, and is told apart by its mark.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rookery_cluster::handle::{SessionGrant, Subscription};
+use rookery_cluster::clock::Moment;
+use rookery_cluster::handle::{Home, SessionGrant, Subscription};
 use rookery_cluster::ids::{BrokerId, ClientId, Nonce, SessionId};
+use rookery_cluster::limits::{PUBLISH_TIMEOUT, SESSION_FETCH_TIMEOUT};
 
-use super::conn::{Active, Importing, Phase, Stage};
+use super::conn::{Active, Durable, Importing, Phase, Stage};
 use super::connect::{Fault, send};
+use super::given::Given;
 use super::interest::Waiter;
 use super::room::Options;
 use super::{ConnKey, Core, DropReason, Dropped, Effect, get};
@@ -29,6 +33,42 @@ pub enum Fetched {
     /// No answer came: whether it was given is not known.
     Unreachable,
 }
+
+/// Sessions on their way here, or from here.
+#[derive(Debug, Default)]
+pub(super) struct Moves {
+    /// Sessions that are kept here while their state is still on its way, by the connection that asked for it.
+    arriving: BTreeMap<ConnKey, Arriving>,
+    /// Sessions that other workers ask for: one a CONNECT there, until its publishes are accepted or `PUBLISH_TIMEOUT`.
+    wanted: Vec<Wanted>,
+    /// States that were given away a moment ago: whoever asked may not have got the answer.
+    pub given: Given,
+}
+
+/// A session that is kept here, and whose state is on its way.
+#[derive(Debug)]
+struct Arriving {
+    broker: BrokerId,
+    client: ClientId,
+    session: SessionId,
+    /// Where its state is.
+    home: Home,
+    /// Whether it was asked for and there is no answer.
+    asked: bool,
+}
+
+/// A session that another worker asks for, and that cannot leave yet.
+#[derive(Debug)]
+struct Wanted {
+    ticket: u64,
+    broker: BrokerId,
+    client: ClientId,
+    session: SessionId,
+    since: Moment,
+}
+
+// Who asked still waits for the answer then.
+const _: () = assert!(PUBLISH_TIMEOUT.as_millis() < SESSION_FETCH_TIMEOUT.as_millis());
 
 impl Core {
     /// The connection `key` is granted; its session is gone on with or begins.
@@ -97,8 +137,8 @@ impl Core {
 
     /// What the worker that keeps the session answered.
     pub(super) fn on_fetched(&mut self, key: ConnKey, reply: Fetched, out: &mut Vec<Effect>) {
-        if let Some((broker, client)) = self.arriving.remove(&key) {
-            return self.arrived(broker, &client, reply);
+        if self.moves.arriving.contains_key(&key) {
+            return self.arrived(key, reply);
         }
         let Some(conn) = get(&mut self.conns, key) else { return };
         let Phase::Importing(importing) = &mut conn.phase else { return };
@@ -118,13 +158,36 @@ impl Core {
                 self.imported(key, out);
             }
             (Fetched::Gone, Stage::Taking) => self.imported(key, out),
-            (Fetched::Unreachable, _) => self.not_imported(key, "the session cannot be reached", out),
+            (Fetched::Unreachable, stage) => {
+                self.not_imported(key, "the session cannot be reached", out);
+                // Whether its state was given is not known: it is kept here, and asked for once more.
+                if let Some(arriving) = self.moves.arriving.get_mut(&key).filter(|_| stage == Stage::Taking) {
+                    arriving.asked = false;
+                }
+            }
             _ => {}
         }
     }
 
-    /// The connection that asked for a session is gone: the session is kept here.
-    fn arrived(&mut self, broker: BrokerId, client: &ClientId, reply: Fetched) {
+    /// The connection that asked for the state of a session is gone: the session is kept here from now on.
+    pub(super) fn await_state(&mut self, key: ConnKey, active: Box<Active>, home: Home, out: &mut Vec<Effect>) {
+        let (broker, client) = (active.admitted.broker, active.admitted.client.clone());
+        if let Some(Durable { id: session, .. }) = active.durable {
+            let client = client.clone();
+            self.moves.arriving.insert(key, Arriving { broker, client, session, home, asked: true });
+        }
+        self.park(key, active, None, out);
+    }
+
+    /// What was asked for by a connection that is gone.
+    fn arrived(&mut self, key: ConnKey, reply: Fetched) {
+        if reply == Fetched::Unreachable {
+            if let Some(arriving) = self.moves.arriving.get_mut(&key) {
+                arriving.asked = false;
+            }
+            return;
+        }
+        let Some(Arriving { broker, client, .. }) = self.moves.arriving.remove(&key) else { return };
         let Fetched::State(bytes) = reply else { return };
         let Some(&key) = self.parked.get(&(broker, client.clone())) else { return };
         let now = self.clock;
@@ -136,9 +199,20 @@ impl Core {
         }
     }
 
+    /// Asks once more for what could not be reached, as long as its session is kept here.
+    pub(super) fn ask_again(&mut self, out: &mut Vec<Effect>) {
+        let parked = &self.parked;
+        self.moves.arriving.retain(|_, it| it.asked || parked.contains_key(&(it.broker, it.client.clone())));
+        for (key, it) in self.moves.arriving.iter_mut().filter(|(_, it)| !it.asked) {
+            it.asked = true;
+            let (broker, client, session, home) = (it.broker, it.client.clone(), it.session, it.home);
+            out.push(Effect::Fetch { conn: *key, home, broker, client, session, take: true });
+        }
+    }
+
     /// Whether the state of a session that is kept here has yet to come.
     pub(super) fn arrives(&self, broker: BrokerId, client: &ClientId) -> bool {
-        self.arriving.values().any(|(of, who)| *of == broker && who == client)
+        self.moves.arriving.values().any(|it| it.broker == broker && it.client == *client)
     }
 
     /// What the shard knows of a session whose queue is gone.
@@ -234,8 +308,34 @@ impl Core {
         if self.lapsed || self.arrives(broker, client) {
             return out.push(Effect::Answer { ticket, reply: Fetched::Unreachable });
         }
+        if take && self.owes(broker, client) {
+            let (client, since) = (client.clone(), self.clock);
+            return self.moves.wanted.push(Wanted { ticket, broker, client, session, since });
+        }
         let reply = if take { self.give(broker, client, session, out) } else { self.describe(broker, client, session) };
         out.push(Effect::Answer { ticket, reply: reply.unwrap_or(Fetched::Gone) });
+    }
+
+    /// Whether publishes of QoS 2 of the session that is kept here are not accepted by everybody. What its client publishes
+    /// elsewhere would overtake them (P7), and their PUBREC come too early (P4).
+    fn owes(&mut self, broker: BrokerId, client: &ClientId) -> bool {
+        let Some(&key) = self.parked.get(&(broker, client.clone())) else { return false };
+        let conn = get(&mut self.conns, key);
+        conn.is_some_and(|conn| matches!(&conn.phase, Phase::Parked(active) if active.session.acks.owes_any()))
+    }
+
+    /// Gives what was asked for and had to wait.
+    pub(super) fn answer_wanted(&mut self, out: &mut Vec<Effect>) {
+        for Wanted { ticket, broker, client, session, since } in std::mem::take(&mut self.moves.wanted) {
+            let late = self.clock.since(since) >= PUBLISH_TIMEOUT || self.lapsed;
+            if late {
+                out.push(Effect::Answer { ticket, reply: Fetched::Unreachable });
+            } else if self.owes(broker, &client) {
+                self.moves.wanted.push(Wanted { ticket, broker, client, session, since });
+            } else {
+                self.on_asked(ticket, broker, &client, session, true, out);
+            }
+        }
     }
 
     fn describe(&mut self, broker: BrokerId, client: &ClientId, session: SessionId) -> Option<Fetched> {
@@ -256,8 +356,11 @@ impl Core {
         session: SessionId,
         out: &mut Vec<Effect>,
     ) -> Option<Fetched> {
-        let (key, active) = self.unpark(broker, client, Some(session))?;
+        let Some((key, active)) = self.unpark(broker, client, Some(session)) else {
+            return self.moves.given.again(broker, client, session).map(Fetched::State);
+        };
         let state = active.session.export(self.clock);
+        self.moves.given.keep(self.clock, broker, client, session, &state);
         self.moved.retain(|_, to| *to != key);
         self.forget_subscriptions(key, &active, out);
         self.drop_idle_room(active.room);

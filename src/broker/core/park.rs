@@ -49,6 +49,7 @@ impl Core {
     pub(super) fn park(&mut self, old: ConnKey, mut active: Box<Active>, expiry: Option<u32>, out: &mut Vec<Effect>) {
         let (broker, client, room) = (active.admitted.broker, active.admitted.client.clone(), active.room);
         self.discard(broker, &client, None, out);
+        self.moves.given.forget(broker, &client);
         active.session.park();
         active.subacks.clear();
         active.reads = Default::default();

@@ -26,6 +26,8 @@ impl Core {
             self.conns.iter().filter_map(|(_, conn)| Some((conn.key, overdue(conn, now, wall, reads)?))).collect();
         self.end_all(overdue, out);
         self.discard_overdue(now, out);
+        self.ask_again(out);
+        self.moves.given.tick(now);
         self.account();
         self.tick_system(now);
         self.confirm_kept(now, out);

@@ -33,8 +33,9 @@ impl Core {
         will: &FiringWill,
         out: &mut Vec<Effect>,
     ) {
-        // Whoever leads the shard then publishes it (R1).
-        if self.lapsed {
+        // Whoever leads the shard then publishes it (R1); and who does not know yet who wants it would publish it to nobody
+        // (R11).
+        if self.lapsed || !self.interest_complete {
             return out.push(Effect::WillRefused { token });
         }
         let publish = match split(&will.message, MAX_PACKET) {

@@ -3,7 +3,7 @@
 use rookery_cluster::handle::{Holder, Home};
 use rookery_cluster::ids::BrokerId;
 
-use super::super::core::{ConnKey, Fetched, Input};
+use super::super::core::{ConnKey, Input};
 use super::super::mailbox::{Answer, Asked, Drained, Mail};
 use super::Shared;
 
@@ -12,18 +12,11 @@ use super::Shared;
 const MAX_DRAINS: usize = 16_384;
 
 impl Shared {
-    /// Asks where a session is kept: a sibling by its mailbox, another node by the cluster. It is taken by the cluster in
-    /// any case, which sees to R14's fence.
+    /// Asks where a session is kept: by the cluster, which sees to R14's fences, though it be a sibling.
     pub(super) fn fetch(&self, conn: ConnKey, home: Home, asked: Asked) {
         let mailbox = self.mailbox();
         let answer: Answer = Box::new(move |reply| mailbox.post(Mail::Fetched { conn, reply }));
-        if asked.take || home.life != self.config.life {
-            return self.config.services.clone().fetch(home, asked, answer);
-        }
-        match self.config.mailboxes.get(usize::from(home.worker.0)) {
-            Some(sibling) => sibling.post(Mail::Asked { asked, answer }),
-            None => answer(Fetched::Gone),
-        }
+        self.config.services.clone().fetch(self.config.id, home, asked, answer);
     }
 
     fn ticket(&self) -> u64 {

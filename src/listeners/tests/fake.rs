@@ -205,9 +205,9 @@ impl Services for Fake {
 
     fn persist(&self, _: BrokerId, _: ClientId, _: Epoch, _: Nonce, _: u64, _: Vec<(Arc<str>, Option<u64>)>) {}
 
-    fn recall(&self, _: BrokerId, _: ClientId, _: Nonce) {}
+    fn recall(self: Arc<Self>, _: WorkerId, _: BrokerId, _: ClientId, _: Nonce) {}
 
-    fn fetch(self: Arc<Self>, _: Home, _: Asked, answer: Answer) {
+    fn fetch(self: Arc<Self>, _: WorkerId, _: Home, _: Asked, answer: Answer) {
         answer(Fetched::Gone);
     }
 

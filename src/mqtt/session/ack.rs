@@ -68,6 +68,11 @@ impl PendingAcks {
         self.queue.iter().any(|pending| pending.packet_id == packet_id && pending.qos == QoS::ExactlyOnce)
     }
 
+    /// Whether any PUBREC is still owed.
+    pub fn owes_any(&self) -> bool {
+        self.queue.iter().any(|pending| pending.qos == QoS::ExactlyOnce)
+    }
+
     /// Nothing of QoS 1 is to be acknowledged any more: the connection that waited for it is gone. The entries keep
     /// their places, and come out of [`PendingAcks::pop_due`] as of QoS 0.
     pub fn forget_at_least_once(&mut self) {

@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use rookery_cluster::claims::registry::{Act, Asking, Begin, Ending, Registry, refusal};
 use rookery_cluster::consensus::{Applied, ProposeError};
 use rookery_cluster::control::Notice;
-use rookery_cluster::handle::{ClaimEvent, ClaimRefusal, ClaimRequest, Leave};
+use rookery_cluster::handle::{ClaimEvent, ClaimRefusal, ClaimRequest, ClaimWill, Leave, SessionGrant};
 use rookery_cluster::ids::{BrokerId, ClientId, Epoch, GroupId, NodeId, NodeLife, Nonce, Sequence, WorkerId};
 use rookery_cluster::limits::CLAIM_TIMEOUT;
-use rookery_cluster::sessions::{ClaimKey, Claimant, Outbox, Outcome, Proposal, Round, Sending, Ticket};
+use rookery_cluster::sessions::{ClaimKey, Claimant, Outbox, Outcome, Proposal, Round, Sending, Ticket, Will};
 
-use super::registry::{Act, Asking, Registry, refusal};
 use super::shepherd::Shepherd;
 use super::worker::Mail;
 use crate::world::{Proc, Sabotage, World};
@@ -24,13 +24,19 @@ const MAX_QUEUED: usize = 10_000;
 
 type Waiter = Box<dyn FnOnce(&mut World, Outcome)>;
 
-#[derive(Default)]
 pub struct Claims {
-    pub registry: Registry,
+    pub registry: Registry<()>,
     pub shepherd: Shepherd,
     streams: BTreeMap<GroupId, Outbox<Waiter>>,
     heard: BTreeMap<GroupId, Epoch>,
     pursuits: BTreeMap<Claimant, Pursuit>,
+}
+
+impl Default for Claims {
+    fn default() -> Self {
+        let (shepherd, streams, heard, pursuits) = Default::default();
+        Self { registry: Registry::new(MAX_QUEUED, MAX_QUEUED), shepherd, streams, heard, pursuits }
+    }
 }
 
 /// A claim that is not answered.
@@ -50,7 +56,7 @@ impl World {
         let key = ClaimKey { broker: request.broker, client: request.client.clone() };
         let Some(life) = self.node(node).lease.life else { return };
         let by = Claimant { life, nonce: request.nonce };
-        if self.node(node).claims.registry.begin(key.clone(), by, request.worker) {
+        if self.node(node).claims.registry.begin(key.clone(), by, request.worker, ()) == Begin::Ask {
             let group = self.node(node).meta.group_of_client(key.broker, &key.client);
             let pursuit = Pursuit { request, key, group, ticket: None, known: false };
             self.node(node).claims.pursuits.insert(by, pursuit);
@@ -66,10 +72,11 @@ impl World {
         let Some(pursuit) = self.node(at.node).claims.pursuits.get(&by) else { return };
         let (key, group) = (pursuit.key.clone(), pursuit.group);
         let (clean_start, session_expiry) = (pursuit.request.clean_start, pursuit.request.session_expiry);
+        let will = pursuit.request.will.clone().map(|ClaimWill { message, delay }| Will { message, delay });
         let applied = self.node(at.node).shards.entry(group).or_default().view().epoch;
         let heard = self.node(at.node).claims.heard.get(&group).copied().unwrap_or_default().max(applied);
         let heard = if self.cfg.sabotage == Sabotage::TakeFromAnybody { Epoch(u64::MAX) } else { heard };
-        let what = Proposal::Claim { key, nonce: by.nonce, clean_start, session_expiry, heard, will: None };
+        let what = Proposal::Claim { key, nonce: by.nonce, clean_start, session_expiry, heard, will };
         let ticket = self.put_in(at, by.life, group, what, move |w, outcome| w.claim_answered(at, by, outcome));
         if let Some(pursuit) = self.node(at.node).claims.pursuits.get_mut(&by) {
             pursuit.ticket = ticket;
@@ -82,26 +89,26 @@ impl World {
         pursuit.ticket = None;
         let key = pursuit.key.clone();
         match outcome {
-            Outcome::Granted { epoch, .. } => {
-                let acts = self.node(at.node).claims.registry.granted(key, by, epoch, None);
-                self.node(at.node).claims.pursuits.remove(&by);
-                self.act(at, acts);
-            }
+            Outcome::Granted { epoch, .. } => self.claim_granted(at, key, by, epoch, None),
+            Outcome::GrantedSession { epoch, session } => self.claim_granted(at, key, by, epoch, Some(session)),
             Outcome::Refused(why) => {
-                let acts = self.node(at.node).claims.registry.refused(by, refusal(why));
+                let act = self.node(at.node).claims.registry.refused(by, refusal(why));
                 self.node(at.node).claims.pursuits.remove(&by);
-                self.act(at, acts);
+                self.act(at, act);
             }
-            Outcome::Waiting { .. } | Outcome::Done => {
+            Outcome::Waiting { .. } | Outcome::Done | Outcome::Subscriptions { .. } => {
                 pursuit.known = true;
                 self.later(at, ASK_AGAIN, move |w| w.ask_for(at, by));
             }
             Outcome::Outdated { .. } | Outcome::Spent => self.ask_for(at, by),
-            Outcome::GrantedSession { .. } | Outcome::Subscriptions { .. } => {
-                self.broken(format!("node {}: nobody here has a session", at.node));
-            }
             Outcome::Gap { .. } => self.broken(format!("node {}: a gap was not closed", at.node)),
         }
+    }
+
+    fn claim_granted(&mut self, at: Proc, key: ClaimKey, by: Claimant, epoch: Epoch, session: Option<SessionGrant>) {
+        let act = self.node(at.node).claims.registry.granted(key, by, epoch, session);
+        self.node(at.node).claims.pursuits.remove(&by);
+        self.act(at, act);
     }
 
     /// Ends a claim without an answer, if it is one.
@@ -112,8 +119,8 @@ impl World {
             pursuit.known |= stream.give_up(ticket);
         }
         let settled = claims.registry.asking(by) == Asking::Settled;
-        let acts = claims.registry.refused(by, ClaimRefusal::Unavailable);
-        self.act(at, acts);
+        let act = claims.registry.refused(by, ClaimRefusal::Unavailable);
+        self.act(at, act);
         if pursuit.known && !settled {
             let what = Proposal::Abandon { key: pursuit.key, nonce: by.nonce };
             self.put_in(at, by.life, pursuit.group, what, |_, _| {});
@@ -121,21 +128,24 @@ impl World {
         }
     }
 
-    pub fn release_claim(&mut self, node: NodeId, broker: BrokerId, client: ClientId, epoch: Epoch, nonce: Nonce) {
+    pub fn release_claim(
+        &mut self,
+        node: NodeId,
+        broker: BrokerId,
+        client: ClientId,
+        epoch: Epoch,
+        nonce: Nonce,
+        leave: Leave,
+    ) {
         let at = self.proc(node);
-        let acts = self.node(node).claims.registry.release(ClaimKey { broker, client }, nonce, epoch);
-        self.act(at, acts);
+        let act = self.node(node).claims.registry.release(ClaimKey { broker, client }, nonce, epoch, leave);
+        self.act(at, act);
     }
 
     pub fn abandon_claim(&mut self, node: NodeId, broker: BrokerId, client: ClientId, nonce: Nonce) {
         let at = self.proc(node);
-        let claims = &mut self.node(node).claims;
-        let acts = claims.registry.abandon(&ClaimKey { broker, client }, nonce);
-        let gone = claims.pursuits.keys().copied().find(|by| by.nonce == nonce);
-        self.act(at, acts);
-        if let Some(by) = gone {
-            self.give_up(at, by);
-        }
+        let act = self.node(node).claims.registry.abandon(&ClaimKey { broker, client }, nonce);
+        self.act(at, act);
     }
 
     /// Claims of another life than this are void.
@@ -148,27 +158,50 @@ impl World {
     pub fn take_notices(&mut self, node: NodeId, notices: Vec<Notice>) {
         let at = self.proc(node);
         for notice in notices {
-            let acts = self.node(node).claims.registry.notice(notice);
-            self.act(at, acts);
+            let act = self.node(node).claims.registry.notice(notice);
+            self.act(at, act);
         }
     }
 
-    fn act(&mut self, at: Proc, acts: Vec<Act>) {
+    fn act(&mut self, at: Proc, acts: impl IntoIterator<Item = Act>) {
         for act in acts {
             match act {
                 Act::Post(worker, event) => self.post_claim(at.node, worker, event),
-                Act::Release(key, by, epoch) => {
-                    let group = self.node(at.node).meta.group_of_client(key.broker, &key.client);
-                    let what = Proposal::Release { key, nonce: by.nonce, epoch, leave: Leave::default() };
-                    let released = move |w: &mut World, _| w.node(at.node).claims.registry.released(by, epoch);
-                    self.put_in(at, by.life, group, what, released);
-                    self.hand_over(at, group);
+                Act::Release(ending) => self.propose_release(at, ending),
+                Act::Both(worker, event, ending) => {
+                    self.post_claim(at.node, worker, event);
+                    self.propose_release(at, ending);
                 }
+                // Nothing lingers here.
+                Act::Hurry(_) => {}
+                Act::Dropped => self.broken(format!("node {}: no room for a release", at.node)),
             }
         }
+        self.end_settled(at);
     }
 
-    fn post_claim(&mut self, node: NodeId, worker: WorkerId, event: ClaimEvent) {
+    /// What rings in the driver: who pursues a claim that is answered, or whose connection is gone, ends.
+    fn end_settled(&mut self, at: Proc) {
+        let claims = &self.node(at.node).claims;
+        let settled: Vec<Claimant> =
+            claims.pursuits.keys().copied().filter(|by| claims.registry.asking(*by) != Asking::Yes).collect();
+        settled.into_iter().for_each(|by| self.give_up(at, by));
+    }
+
+    fn propose_release(&mut self, at: Proc, Ending { key, by, epoch, mut leave, .. }: Ending) {
+        match self.cfg.sabotage {
+            Sabotage::WillAnyhow => leave.fire_will = true,
+            Sabotage::EndSession => leave.keep = None,
+            _ => {}
+        }
+        let group = self.node(at.node).meta.group_of_client(key.broker, &key.client);
+        let what = Proposal::Release { key, nonce: by.nonce, epoch, leave };
+        let released = move |w: &mut World, _| w.node(at.node).claims.registry.released(by, epoch);
+        self.put_in(at, by.life, group, what, released);
+        self.hand_over(at, group);
+    }
+
+    pub fn post_claim(&mut self, node: NodeId, worker: WorkerId, event: ClaimEvent) {
         let life = self.node(node).broker.as_ref().map(|b| b.life);
         if let Some(life) = life {
             self.post(life, worker.0, Mail::Claim(event));
@@ -178,7 +211,7 @@ impl World {
     // ---- streams ----
 
     /// Puts a proposal into the stream to `group`, unless a later life proposes there.
-    fn put_in(
+    pub fn put_in(
         &mut self,
         at: Proc,
         life: NodeLife,
@@ -194,7 +227,14 @@ impl World {
         (stream.life() == life).then(|| stream.push(what, Box::new(then)).ok()).flatten()
     }
 
-    fn hand_over(&mut self, at: Proc, group: GroupId) {
+    /// Nobody waits for the outcome any more.
+    pub fn give_up_ticket(&mut self, at: Proc, group: GroupId, ticket: Ticket) {
+        if let Some(stream) = self.node(at.node).claims.streams.get_mut(&group) {
+            stream.give_up(ticket);
+        }
+    }
+
+    pub fn hand_over(&mut self, at: Proc, group: GroupId) {
         loop {
             let stream = self.node(at.node).claims.streams.get_mut(&group);
             let Some(Sending { round, number, command }) = stream.and_then(Outbox::send) else { return };
@@ -215,7 +255,10 @@ impl World {
         let Some(stream) = claims.streams.get_mut(&group) else { return };
         match outcome {
             Ok(outcome) => {
-                if let Outcome::Granted { epoch, .. } | Outcome::Outdated { epoch } = outcome {
+                if let Outcome::Granted { epoch, .. }
+                | Outcome::GrantedSession { epoch, .. }
+                | Outcome::Outdated { epoch } = outcome
+                {
                     let heard = claims.heard.entry(group).or_default();
                     *heard = epoch.max(*heard);
                 }

@@ -3,6 +3,7 @@
 
 use std::rc::Rc;
 
+use rookery::broker::core::origin;
 use rookery_cluster::forward::inbox::{Arrival, Inbox};
 use rookery_cluster::forward::outbox::{Outbox, Progress, Reply, cost};
 use rookery_cluster::handle::{Run, SendError};
@@ -188,8 +189,11 @@ impl World {
         // One more, so that it is not given before all is handed on.
         forward.receipts.insert(id, Receipt { left: workers.len() + usize::from(kept) + 1, from, number, seq });
         let (runs, workers) = (Rc::new(runs), Rc::new(workers.into_iter().collect::<Vec<_>>()));
-        for worker in &*workers {
-            let mail = Mail::Forwarded { runs: runs.clone(), workers: workers.clone(), seq, receipt: id };
+        let origin = origin(from.0, WorkerId(from.1));
+        let all = workers.clone();
+        for worker in &*all {
+            let (runs, workers) = (runs.clone(), workers.clone());
+            let mail = Mail::Forwarded { origin, runs, workers, seq, receipt: id };
             self.post(own, worker.0, mail);
         }
         if kept {

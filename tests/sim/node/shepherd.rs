@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use rookery_cluster::claims::pace::Pace;
+use rookery_cluster::claims::wills::Wills;
 use rookery_cluster::clock::Moment;
 use rookery_cluster::control::{Notice, NoticeKind};
 use rookery_cluster::ids::{Epoch, GroupId, NodeId, NodeLife, Nonce};
@@ -12,13 +14,13 @@ use rookery_cluster::sessions::{ClaimKey, Claimant, Command, Effect, Revocation,
 use crate::world::{Proc, World};
 
 const STUCK_AFTER: Duration = LEASE.saturating_mul(2);
-const TICK_EVERY: Duration = Duration::from_millis(1000);
 
 #[derive(Default)]
 pub struct Shepherd {
     sent: BTreeMap<(GroupId, ClaimKey), Sent>,
     in_flight: BTreeSet<(GroupId, NodeLife)>,
-    ticked: Moment,
+    pace: Pace,
+    pub wills: Wills,
     /// Revocations sent again, and lives reported stuck.
     pub resent: u64,
     pub reported: u64,
@@ -55,7 +57,10 @@ impl World {
             notices.push(notice(effect));
         }
         self.send_notices(node, notices);
-        self.shepherd_metadata(node);
+        for (group, view) in self.led(node) {
+            self.publish_wills(node, group, &view);
+            self.end_lives(node, group, &view);
+        }
     }
 
     pub fn shepherd_metadata(&mut self, node: NodeId) {
@@ -79,10 +84,8 @@ impl World {
         let led = self.led(at.node);
         let life = self.node(at.node).lease.life;
         let shepherd = &mut self.node(at.node).claims.shepherd;
-        let tick = now.since(shepherd.ticked) >= TICK_EVERY;
-        if tick {
-            shepherd.ticked = now;
-        }
+        shepherd.wills.keep_led(|group| led.contains_key(&group));
+        let ticks = shepherd.pace.due(now, &led);
         shepherd.sent.retain(|(group, key), sent| {
             let pending = led.get(group).and_then(|view| view.pending.get(key));
             pending.is_some_and(|p| p.epoch == sent.epoch)
@@ -94,13 +97,13 @@ impl World {
             }
         }
         for (group, view) in &led {
+            self.publish_wills(at.node, *group, view);
             self.end_lives(at.node, *group, view);
-            if tick
-                && view.wants_ticks
-                && let Some(by) = life
-            {
-                let millis = now.0.as_millis() as u64;
-                self.propose(at, *group, Command::Tick { by, millis }.encode(), |_, _| {});
+        }
+        if let Some(by) = life {
+            let millis = now.0.as_millis() as u64;
+            for group in ticks {
+                self.propose(at, group, Command::Tick { by, millis }.encode(), |_, _| {});
             }
         }
         self.report_stuck(at, now, &led);

@@ -6,16 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rookery::broker::core::{
-    Admitted, AuthRequest, Batch, ConnKey, Core, Effect, Input, Settings, Transport, Via, View,
+    Admitted, AuthRequest, Batch, ConnKey, Core, Effect, Fetched, Input, Settings, Transport, Via, View, origin,
 };
 use rookery::mqtt::codec::ReasonCode;
 use rookery_cluster::clock::{Moment, UnixMillis};
-use rookery_cluster::handle::{ClaimEvent, Holder, InterestChange, Run, SendError};
-use rookery_cluster::ids::{NodeId, NodeLife, WorkerId};
+use rookery_cluster::handle::{ClaimEvent, FiringWill, Holder, InterestChange, Run, SendError};
+use rookery_cluster::ids::{BrokerId, NodeId, NodeLife, WorkerId};
 use rookery_cluster::interest::{self, Interest};
 use rookery_cluster::metadata::State;
 
 use super::Node;
+use super::kept::Asked;
 use super::retained::News;
 use crate::client::SockId;
 use crate::net::Once;
@@ -35,6 +36,10 @@ pub struct Worker {
     pub socks: BTreeMap<ConnKey, SockId>,
     /// Batches that the store has taken and not on disk.
     pub storing: usize,
+    /// Who asked for sessions that are kept here, until the core has answered.
+    pub tickets: BTreeMap<u64, (Asked, Once<Fetched>)>,
+    pub drains: BTreeMap<u64, Once<()>>,
+    pub next_ticket: u64,
 }
 
 pub enum Mail {
@@ -43,7 +48,7 @@ pub enum Mail {
     Claim(ClaimEvent),
     Local { from: u16, seq: u64, runs: Vec<Run> },
     LocalAccepted { from: u16, through: u64 },
-    Forwarded { workers: Rc<Vec<WorkerId>>, seq: u64, runs: Rc<Vec<Run>>, receipt: u64 },
+    Forwarded { origin: u64, workers: Rc<Vec<WorkerId>>, seq: u64, runs: Rc<Vec<Run>>, receipt: u64 },
     Accepted { peer: NodeId, through: u64 },
     Room { peer: NodeId },
     PeerExpired { peer: NodeId },
@@ -51,6 +56,10 @@ pub enum Mail {
     Barrier { token: u64, seen: bool },
     Complete,
     Retained(News),
+    Asked { asked: Asked, answer: Once<Fetched> },
+    Fetched { conn: ConnKey, reply: Fetched },
+    Drain { broker: BrokerId, to: Holder, done: Once<()> },
+    Will { token: u64, broker: BrokerId, will: FiringWill },
     Recheck,
     Sync(Once<()>),
 }
@@ -89,6 +98,9 @@ impl Worker {
             releases: BTreeMap::new(),
             socks: BTreeMap::new(),
             storing: 0,
+            tickets: BTreeMap::new(),
+            drains: BTreeMap::new(),
+            next_ticket: 0,
         }
     }
 }
@@ -179,20 +191,22 @@ impl World {
             Mail::Adopt(sock) => self.adopt(life, worker, sock),
             Mail::Authenticated { conn, result } => self.input(life, worker, Input::Authenticated { conn, result }),
             Mail::Claim(event) => self.input(life, worker, Input::Claim(event)),
-            Mail::Local { runs, .. } => {
-                self.input(life, worker, Input::Forwarded { origin: 0, via: Via::Worker, runs: &runs })
+            Mail::Local { from, runs, .. } => {
+                let origin = self.known_by(origin(life, WorkerId(from)));
+                self.input(life, worker, Input::Forwarded { origin, via: Via::Worker, runs: &runs })
             }
             Mail::LocalAccepted { from, through } => {
                 self.input(life, worker, Input::Accepted { from: Holder::Worker(WorkerId(from)), through });
             }
-            Mail::Forwarded { runs, workers, seq, receipt } => {
+            Mail::Forwarded { origin, runs, workers, seq, receipt } => {
+                let origin = self.known_by(origin);
                 let wrong = match self.cfg.sabotage {
                     Sabotage::AllServeShares => Some([WorkerId(worker)]),
                     Sabotage::NobodyServesShares => Some([WorkerId(worker + 1)]),
                     _ => None,
                 };
                 let via = Via::Node { workers: wrong.as_ref().map_or(&workers, |wrong| wrong), seq };
-                self.input(life, worker, Input::Forwarded { origin: 0, via, runs: &runs });
+                self.input(life, worker, Input::Forwarded { origin, via, runs: &runs });
                 self.receipt(life, receipt);
             }
             Mail::Accepted { peer, through } => {
@@ -206,9 +220,17 @@ impl World {
             Mail::Barrier { token, seen } => self.input(life, worker, Input::Barrier { token, seen }),
             Mail::Complete => self.input(life, worker, Input::InterestComplete),
             Mail::Retained(news) => self.retained_news(life, worker, news),
+            Mail::Asked { asked, answer } => self.asked(life, worker, asked, answer),
+            Mail::Drain { broker, to, done } => self.drain(life, worker, broker, to, done),
+            Mail::Fetched { conn, reply } => self.input(life, worker, Input::Fetched { conn, reply }),
+            Mail::Will { token, broker, will } => self.open_will(life, worker, token, broker, &will),
             Mail::Recheck => self.input(life, worker, Input::Recheck { broker: Some(BROKER) }),
             Mail::Sync(done) => done.call(self, ()),
         }
+    }
+
+    fn known_by(&mut self, origin: u64) -> u64 {
+        if self.cfg.sabotage == Sabotage::NoMarks { self.rng.next() >> 16 } else { origin }
     }
 
     /// One step of the core, and all that follows from it.
@@ -218,7 +240,7 @@ impl World {
         self.look_at_dirty(life, worker);
     }
 
-    fn core_step(&mut self, life: NodeLife, worker: u16, input: Input<'_>) -> VecDeque<Effect> {
+    pub fn core_step(&mut self, life: NodeLife, worker: u16, input: Input<'_>) -> VecDeque<Effect> {
         let (now, wall) = (self.now, self.wall(life.node));
         self.store(life.node);
         let mut out = Vec::new();
@@ -242,7 +264,7 @@ impl World {
         }
     }
 
-    fn perform(&mut self, life: NodeLife, worker: u16, mut effects: VecDeque<Effect>) {
+    pub fn perform(&mut self, life: NodeLife, worker: u16, mut effects: VecDeque<Effect>) {
         while let Some(effect) = effects.pop_front() {
             if let Effect::Send { to: Holder::Peer(peer), batch } = effect {
                 effects.extend(self.send_to_peer(life, worker, peer, batch));
@@ -258,15 +280,20 @@ impl World {
             Effect::Authenticate { conn, request } => self.authenticate(life, worker, conn, *request),
             Effect::Claim(request) => self.claim(node, request),
             Effect::Abandon { broker, client, nonce } => self.abandon_claim(node, broker, client, nonce),
-            Effect::Release { broker, client, epoch, nonce, leave, after } => match after {
-                Some(conn) if self.cfg.sabotage != Sabotage::ReleaseBeforeFlush => {
-                    let release = Effect::Release { broker, client, epoch, nonce, leave, after };
-                    if let Some(it) = self.worker(life, worker) {
-                        it.releases.entry(conn).or_default().push(release);
-                    }
+            Effect::Release { broker, client, epoch, nonce, leave, after } => {
+                if let Some(home) = leave.keep.and_then(|keep| keep.home) {
+                    self.kept_is_named(&client, home.life);
                 }
-                _ => self.release_claim(node, broker, client, epoch, nonce),
-            },
+                match after {
+                    Some(conn) if self.cfg.sabotage != Sabotage::ReleaseBeforeFlush => {
+                        let release = Effect::Release { broker, client, epoch, nonce, leave, after };
+                        if let Some(it) = self.worker(life, worker) {
+                            it.releases.entry(conn).or_default().push(release);
+                        }
+                    }
+                    _ => self.release_claim(node, broker, client, epoch, nonce, leave),
+                }
+            }
             Effect::Subscribe { broker, filter, token } => {
                 let interest = Interest { broker, filter };
                 self.hub(life, interest::Input::Subscribe { worker: WorkerId(worker), interest, token });
@@ -279,15 +306,14 @@ impl World {
             Effect::Send { to: Holder::Worker(to), batch } => {
                 self.post(life, to.0, Mail::Local { from: worker, seq: batch.seq, runs: batch.runs });
             }
-            // No session outlives its connection here, and nobody has a will.
-            Effect::Persist { .. }
+            effect @ (Effect::Persist { .. }
             | Effect::Recall { .. }
             | Effect::Fetch { .. }
             | Effect::Answer { .. }
             | Effect::WillPublished { .. }
             | Effect::WillRefused { .. }
             | Effect::TimeWill { .. }
-            | Effect::Drained { .. } => {}
+            | Effect::Drained { .. }) => self.session_effect(life, worker, effect),
             Effect::Send { to: Holder::Store, batch } => self.keep_batch(life, worker, batch),
             Effect::ReadRetained { conn, filter, after, most, .. } => {
                 self.read_retained(life, worker, conn, filter, after, most);
@@ -341,8 +367,8 @@ impl World {
     pub fn flushed(&mut self, life: NodeLife, worker: u16, conn: ConnKey) {
         let Some(it) = self.worker(life, worker) else { return };
         for effect in it.releases.remove(&conn).into_iter().flatten() {
-            if let Effect::Release { broker, client, epoch, nonce, .. } = effect {
-                self.release_claim(life.node, broker, client, epoch, nonce);
+            if let Effect::Release { broker, client, epoch, nonce, leave, .. } = effect {
+                self.release_claim(life.node, broker, client, epoch, nonce, leave);
             }
         }
     }

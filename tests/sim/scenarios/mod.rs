@@ -11,7 +11,11 @@ mod r08_accepted;
 mod r09_refusals;
 mod r10_streams;
 mod r11_interest;
+mod r12_sessions;
+mod r13_retries;
+mod r14_moves;
 mod r15_retained;
+mod r16_wills;
 mod shared;
 
 use std::time::Duration;
@@ -20,6 +24,7 @@ use rookery::mqtt::codec::QoS;
 use rookery_cluster::ids::{GroupId, NodeId};
 
 use crate::client::{Phase, SockId};
+use crate::keeper::Terms;
 use crate::world::{Config, World};
 
 const ONE: NodeId = NodeId(1);
@@ -67,6 +72,31 @@ impl Scene {
         self.0.subscribe(id, &[(filter, QoS::AtLeastOnce)]);
         self.must("subscribed", 1000, |w| w.socks.get(id).subacks.contains_key(filter));
         id
+    }
+
+    /// A client that keeps its session, served.
+    fn kept(&mut self, client: &str, node: NodeId, terms: Terms) -> SockId {
+        let id = self.0.connect_keeper(client, node, terms);
+        self.must("connected", 2000, |w| w.socks.get(id).up());
+        id
+    }
+
+    fn kept_subscribes(&mut self, id: SockId, filter: &str, qos: QoS) {
+        self.0.subscribe(id, &[(filter, qos)]);
+        self.must("subscribed", 1000, |w| w.socks.get(id).subacks.contains_key(filter));
+    }
+
+    /// Whether its CONNACK said that there was a session.
+    fn present(&self, id: SockId) -> bool {
+        self.0.keepers.conns[&id].acked.is_some_and(|(_, present)| present)
+    }
+
+    /// The workers of a node stand still.
+    fn stall(&mut self, node: NodeId, millis: u64) {
+        let until = self.0.now + ms(millis);
+        for worker in &mut self.0.node(node).broker.as_mut().expect("serves").workers {
+            worker.stalled_until = until;
+        }
     }
 
     fn phase(&self, id: SockId) -> Phase {

@@ -363,6 +363,96 @@ fn a_session_whose_client_is_gone_while_it_moves_is_kept_where_it_arrives() {
     );
 }
 
+/// Whether the state was given is not known: it is asked for until that is, and then somebody goes on with it.
+#[test]
+fn r14_a_state_that_does_not_come_is_asked_for_again() {
+    for is_there in [true, false] {
+        let mut w = World::new();
+        let (conn, nonce) = w.claiming_by(durable(false));
+        w.step(granted(nonce, 2, true, Some(ELSEWHERE)));
+        let effects = w.step(Input::Fetched { conn, reply: Fetched::Described(vec![("t".into(), 1)]) });
+        let [Effect::Subscribe { token, .. }] = effects[..] else { panic!("{effects:?}") };
+        let take = w.step(Input::Barrier { token, seen: true });
+        if !is_there {
+            w.step(Input::Closed { conn });
+        }
+        let effects = w.step(Input::Fetched { conn, reply: Fetched::Unreachable });
+        let home = Some(here(&w));
+        if is_there {
+            let Effect::Release { leave, .. } = &effects[0] else { panic!("{effects:?}") };
+            assert_eq!(*leave, Leave { keep: Some(Keep { expiry: None, home }), fire_will: false });
+            let sent = w.sent(conn, Version::V5);
+            assert!(
+                matches!(&sent[..], [Packet::Connack(c)] if c.reason == ReasonCode::SERVER_UNAVAILABLE),
+                "{sent:?}"
+            );
+            w.step(Input::Closed { conn });
+        }
+        assert_eq!(w.step(Input::Tick), take, "once more");
+        assert_eq!(w.step(Input::Tick), [], "as long as there is no answer");
+        w.step(Input::Fetched { conn, reply: Fetched::Unreachable });
+        assert_eq!(w.step(Input::Tick), take);
+        w.step(Input::Fetched { conn, reply: Fetched::Gone });
+        let (conn, nonce) = w.claiming_by(durable(false));
+        w.step(granted(nonce, 3, true, home));
+        assert!(connack(&mut w, conn), "all that there is is here");
+    }
+}
+
+/// Its client would else have a PUBREC elsewhere for what nobody accepted, and overtake it with what it publishes next.
+#[test]
+fn r14_a_session_waits_for_what_its_client_published() {
+    let mut w = World::new();
+    w.peer_wants("t");
+    let client: ClientId = "s".into();
+    for accepted in [true, false] {
+        let (conn, _) = first(&mut w);
+        let publish =
+            Publish { topic: "t".into(), qos: QoS::ExactlyOnce, packet_id: Some(id(5)), ..Publish::default() };
+        w.packet(conn, Version::V5, &Packet::Publish(Box::new(publish)));
+        w.flush();
+        w.step(Input::Closed { conn });
+        let ask = Input::Asked { ticket: 1, broker: B, client: &client, session: ID, take: true };
+        assert_eq!(w.step(ask), []);
+        if accepted {
+            let given = w.step(Input::Accepted { from: PEER, through: 1 });
+            assert!(matches!(&given[..], [Effect::Answer { ticket: 1, reply: Fetched::State(_) }]), "{given:?}");
+        } else {
+            assert_eq!(w.step(Input::Tick), []);
+            w.now = w.now + PUBLISH_TIMEOUT;
+            let late = Effect::Answer { ticket: 1, reply: Fetched::Unreachable };
+            assert_eq!(w.step(Input::Tick), [late]);
+            assert_eq!(w.core.parked(), 1);
+        }
+    }
+}
+
+#[test]
+fn r14_a_state_whose_answer_was_lost_is_given_again() {
+    let mut w = World::new();
+    let (conn, nonce) = first(&mut w);
+    subscribe(&mut w, conn, nonce, "t");
+    let (from, _) = w.connect(Version::V5, "p");
+    w.step(Input::Closed { conn });
+    publish(&mut w, from, "a", 1);
+    let client: ClientId = "s".into();
+    let ask = |w: &mut World, session, take| match w
+        .step(Input::Asked { ticket: 3, broker: B, client: &client, session, take })
+        .pop()
+    {
+        Some(Effect::Answer { ticket: 3, reply }) => reply,
+        other => panic!("{other:?}"),
+    };
+    let state = ask(&mut w, ID, true);
+    assert!(matches!(state, Fetched::State(_)));
+    assert_eq!(ask(&mut w, ID, true), state);
+    assert_eq!(ask(&mut w, ID, false), Fetched::Gone, "to whoever comes later it is not here");
+    assert_eq!(ask(&mut w, SessionId(41), true), Fetched::Gone);
+    w.now = w.now + Duration::from_secs(60);
+    w.step(Input::Tick);
+    assert_eq!(ask(&mut w, ID, true), Fetched::Gone);
+}
+
 #[test]
 fn p2_a_token_that_is_revoked_while_its_session_moves_admits_nobody() {
     let mut w = World::new();

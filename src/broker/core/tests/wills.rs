@@ -100,3 +100,14 @@ fn p9_a_retained_will_that_no_majority_has_is_tried_again() {
     assert_eq!(fire(&mut w, 7, &due), [Effect::WillRefused { token: 7 }]);
     assert_eq!(w.core.rooms.len(), 0);
 }
+
+/// A node that has just begun to serve leads a shard: what it published now would reach nobody.
+#[test]
+fn r11_a_will_waits_until_it_is_known_who_wants_it() {
+    let mut w = World::new();
+    w.core.interest_complete = false;
+    let due = will(QoS::AtLeastOnce, false);
+    assert_eq!(fire(&mut w, 6, &due), [Effect::WillRefused { token: 6 }]);
+    w.step(Input::InterestComplete);
+    assert_eq!(fire(&mut w, 7, &due), [Effect::WillPublished { token: 7 }]);
+}

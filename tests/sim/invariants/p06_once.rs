@@ -1,0 +1,64 @@
+//! P6 and P7 where sessions outlive their connections. QoS 2 is delivered once, whichever end reconnects where in
+//! mid-handshake; at QoS 1 a message comes as a new one only as often as its publisher sent it. First deliveries keep the
+//! order of the publisher's session; what it sends again at QoS 1 comes from its beginning once more.
+//!
+//! Not wider: a publisher's open handshakes die with the node that kept its session; what it then sends again may come
+//! twice. At QoS 0 a publisher is one connection.
+
+use std::sync::Arc;
+
+use rookery::mqtt::codec::QoS;
+
+use crate::client::SockId;
+use crate::keeper::WILLS;
+use crate::oracle::MsgId;
+use crate::world::World;
+
+/// Who receives: a client that keeps a session, or a connection.
+pub type Receiver = (Arc<str>, SockId);
+
+/// Whose order holds: a session of a client, or a connection.
+pub type Lane = (Arc<str>, u64);
+
+impl World {
+    /// The application of `id` got a message; `dup` as the PUBLISH said.
+    pub fn p06_check(&mut self, id: SockId, msg: MsgId, delivered: QoS, dup: bool) {
+        let to: Receiver = match self.keepers.is(id) {
+            true => (self.socks.get(id).client.clone(), 0),
+            false => ("".into(), id),
+        };
+        let first = self.oracle.heard.insert((to.clone(), msg));
+        if msg >= WILLS {
+            return self.p10_heard(&to, msg, !first && !(dup && delivered == QoS::AtLeastOnce));
+        }
+        let (topic, qos, by) = (self.oracle.msg(msg).topic.clone(), self.oracle.msg(msg).qos, self.oracle.msg(msg).by);
+        if !first {
+            return self.again(&to, msg, qos, delivered, dup);
+        }
+        let lane: Lane = self.keepers.lanes.get(&msg).cloned().unwrap_or_else(|| ("".into(), by));
+        let lane = (to.clone(), lane, topic, qos, delivered);
+        if let Some(last) = self.oracle.kept_order.insert(lane, msg)
+            && last > msg
+            // What is sent again comes again from its beginning, also to who came later.
+            && !self.comes_anew(msg, qos)
+        {
+            self.broken(format!("P7: {to:?} got message {msg} after {last}"));
+        }
+    }
+
+    /// Whether the publish was sent more than once, and may have been taken for a new one.
+    fn comes_anew(&self, msg: MsgId, qos: QoS) -> bool {
+        match qos {
+            QoS::ExactlyOnce => self.keepers.repeatable.contains(&msg),
+            _ => self.keepers.tries.get(&msg).is_some_and(|tries| *tries > 1),
+        }
+    }
+
+    fn again(&mut self, to: &Receiver, msg: MsgId, qos: QoS, delivered: QoS, dup: bool) {
+        let may = self.comes_anew(msg, qos);
+        let redelivered = dup && delivered == QoS::AtLeastOnce;
+        if !may && !redelivered {
+            self.broken(format!("P6: {to:?} got message {msg} of {qos:?} twice, at {delivered:?}"));
+        }
+    }
+}
