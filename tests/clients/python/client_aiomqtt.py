@@ -38,7 +38,8 @@ class Link:
             message = await anext(self.client.messages)
         except aiomqtt.MqttError as error:
             # A close without a DISCONNECT is an unspecified error there.
-            return UNSAID if error.__cause__ is None or error.__cause__.rc == 0 else None
+            reason = getattr(error.__cause__, "rc", 0)
+            return UNSAID if reason == 0 or reason == 0x8E else None
         raise AssertionError(f"{message.payload} instead of an end")
 
     async def drop(self):
