@@ -172,13 +172,7 @@ impl<B: Bell> Registry<B> {
     }
 
     /// The shard granted `by` its claim.
-    pub fn granted(
-        &mut self,
-        key: ClaimKey,
-        by: Claimant,
-        epoch: Epoch,
-        session: Option<SessionGrant>,
-    ) -> Option<Act> {
+    pub fn granted(&mut self, key: ClaimKey, by: Claimant, epoch: Epoch, session: Option<SessionGrant>) -> Option<Act> {
         match self.entries.get_mut(&by.nonce).filter(|e| e.by == by) {
             Some(Entry { standing: Standing::Holds { .. }, .. }) => None,
             Some(entry) if !ring(entry) => {
