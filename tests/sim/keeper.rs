@@ -250,7 +250,10 @@ impl World {
                 let Some(keeper) = self.keepers.of(id) else { return };
                 let filters = keeper.subscribing.remove(&suback.packet_id).unwrap_or_default();
                 for ((filter, qos), reason) in filters.into_iter().zip(suback.reasons) {
-                    if !reason.is_error() && !filter.is_empty() {
+                    // What was asked for since then counts, once that is answered.
+                    let later = keeper.subscribing.values().flatten().any(|(it, _)| *it == filter);
+                    keeper.subs.retain(|sub| sub.filter != filter);
+                    if !reason.is_error() && !filter.is_empty() && !later {
                         keeper.subs.push(KeptSub { filter: filter.clone(), qos, since: Some(now) });
                     }
                     if let Some(sock) = self.socks.get_mut(id) {

@@ -29,7 +29,7 @@ impl World {
         };
         let first = self.oracle.heard.insert((to.clone(), msg));
         if msg >= WILLS {
-            return self.p10_heard(&to, msg, !first && !(dup && delivered == QoS::AtLeastOnce));
+            return self.p10_heard(&to, msg, !(first || dup && delivered == QoS::AtLeastOnce));
         }
         let (topic, qos, by) = (self.oracle.msg(msg).topic.clone(), self.oracle.msg(msg).qos, self.oracle.msg(msg).by);
         if !first {
