@@ -68,7 +68,7 @@ fn finds_proposals_without_numbers() {
 
 #[test]
 fn finds_a_claim_that_takes_from_anybody() {
-    hunt(Sabotage::TakeFromAnybody, Mood::Claims, 1000, "P3: ");
+    hunt(Sabotage::TakeFromAnybody, Mood::Claims, 2000, "P3: ");
 }
 
 #[test]

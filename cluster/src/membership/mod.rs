@@ -175,9 +175,11 @@ impl Membership {
         // Somebody may say that this life is at another address: that is no member.
         let others = self.core.iter_membership_state().filter(|m| m.id().life.node != self.own().node);
         let others = others.map(|m| (m.id(), state(m.state())));
-        let mut all: Vec<Member> = others.chain([own]).map(|(id, state)| self.member(id, state)).collect();
-        all.sort_by_key(|member| member.life);
-        all
+        let mut all: Vec<_> = others.chain([own]).map(|(id, state)| (id.renewals, self.member(id, state))).collect();
+        // What somebody makes up may be heard of twice: of each node the latest counts.
+        all.sort_by_key(|(renewals, member)| std::cmp::Reverse((member.life, *renewals)));
+        all.dedup_by_key(|(_, member)| member.life.node);
+        all.into_iter().rev().map(|(_, member)| member).collect()
     }
 
     /// What went wrong so far.
