@@ -406,10 +406,11 @@ impl World {
             if let Some(sock) = self.sock(id) {
                 sock.got.push(msg);
             }
-            if self.keepers.lanes.contains_key(&msg) || msg >= WILLS {
+            // What was retained comes whenever somebody subscribes, what another member left when that one goes.
+            let as_published = !publish.retain && publish.subscription_ids.is_empty();
+            if as_published && (self.keepers.lanes.contains_key(&msg) || msg >= WILLS) {
                 self.p06_check(id, msg, publish.qos, publish.dup);
-            } else if !publish.retain && publish.subscription_ids.is_empty() {
-                // What was retained comes whenever somebody subscribes, what another member left when that one goes.
+            } else if as_published {
                 self.p07_check(id, msg, publish.qos);
             }
         }

@@ -171,6 +171,8 @@ pub(super) struct PendingSuback {
     pub reasons: Vec<ReasonCode>,
     /// Filters that get retained messages after it, with their places.
     pub reads: Vec<(usize, Arc<str>)>,
+    /// See `Active::told`, when it was asked for.
+    pub told: usize,
     /// How many barriers, and the shard, have yet to answer.
     pub waiting: usize,
 }

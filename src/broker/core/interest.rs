@@ -69,8 +69,9 @@ impl Core {
             return Err(Ending::with(ReasonCode::PACKET_ID_IN_USE, "subscribe with an identifier in use").into());
         }
         active.may_ask(subscribe)?;
-        let mut pending =
-            PendingSuback { packet_id, unsubscribe: false, reasons: Vec::new(), reads: Vec::new(), waiting: 0 };
+        let (told, waiting) = (active.told(), 0);
+        let (reasons, reads) = Default::default();
+        let mut pending = PendingSuback { packet_id, unsubscribe: false, reasons, reads, told, waiting };
         for (slot, wanted) in subscribe.filters.iter().enumerate() {
             if self.wants_retained(key, wanted) {
                 pending.reads.push((slot, wanted.filter.as_str().into()));
@@ -313,7 +314,10 @@ impl Core {
         let gone = unsubscribe.filters.iter().zip(&reasons).filter(|(_, reason)| **reason == ReasonCode::SUCCESS);
         let filters = gone.map(|(filter, _)| filter.as_str().into()).collect();
         let waiting = usize::from(self.persist(key, packet_id, filters, out));
-        self.suback_if_due(key, PendingSuback { packet_id, unsubscribe: true, reasons, reads: Vec::new(), waiting });
+        self.suback_if_due(
+            key,
+            PendingSuback { packet_id, unsubscribe: true, reasons, reads: Vec::new(), told: 0, waiting },
+        );
     }
 
     pub(super) fn unsubscribe_one(&mut self, key: ConnKey, filter: &str, out: &mut Vec<Effect>) -> ReasonCode {

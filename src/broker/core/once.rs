@@ -5,7 +5,7 @@
 //!
 //! The name stands before the publish in a frame that no packet can be taken for, as [`super::direct`]'s do:
 //! ```text
-//! 0x09 | length: u32 | version 1 | shard: u32 | epoch: u64
+//! 0x0a | length: u32 | version 1 | shard: u32 | epoch: u64
 //! ```
 //! Numbers are big-endian. What follows, up to the length, is skipped: later versions may add to it. PURE.
 
@@ -17,7 +17,7 @@ use rookery_cluster::clock::Moment;
 use rookery_cluster::ids::{Epoch, GroupId, WillName};
 
 /// The first byte.
-const FIRST: u8 = 0x09;
+const FIRST: u8 = 0x0a;
 const VERSION: u8 = 1;
 /// From the version to the epoch.
 const FIXED: usize = 1 + 4 + 8;
@@ -88,7 +88,7 @@ mod tests {
     fn the_bytes_of_version_1() {
         let mut bytes = BytesMut::new();
         encode(&mut bytes, name(0x0506));
-        assert_eq!(bytes[..], [9, 0, 0, 0, 13, 1, 1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 5, 6]);
+        assert_eq!(bytes[..], [10, 0, 0, 0, 13, 1, 1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 5, 6]);
         // A later version of it has more at the end.
         bytes[4] += 1;
         bytes.extend_from_slice(b"?rest");

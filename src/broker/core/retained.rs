@@ -58,7 +58,7 @@ pub(super) struct Retention {
     /// What is kept from now on is later than what was acknowledged anywhere.
     pub in_step: bool,
     /// The store has everything that was acknowledged.
-    complete: bool,
+    pub complete: bool,
     /// Interest that was applied, and since when it waits for the store to have what was gathered before.
     unconfirmed: Option<(u64, Moment)>,
     /// Connections that may have room for retained messages.
@@ -72,6 +72,8 @@ pub(super) struct Read {
     after: Option<Cursor>,
     /// Whether a page is on its way.
     asked: bool,
+    /// What of [`Reads::told`] was there before it was asked for.
+    told: usize,
 }
 
 /// Who is to keep a retained publish.
@@ -314,9 +316,9 @@ impl Core {
         if !current {
             return;
         }
-        let room = active.room;
+        let (room, told) = (active.room, active.reads.next.front().map_or(0, |read| read.told));
         for found in &page.found {
-            self.deliver_retained(now, wall, key, room, filter, found);
+            self.deliver_retained(now, wall, key, room, filter, told, found);
         }
         let Some(conn) = get(&mut self.conns, key) else { return };
         let Phase::Active(active) = &mut conn.phase else { return };
@@ -331,6 +333,7 @@ impl Core {
         self.reads_on(key);
     }
 
+    #[expect(clippy::too_many_arguments, reason = "all of it is one message and whom it is for")]
     fn deliver_retained(
         &mut self,
         now: Moment,
@@ -338,6 +341,7 @@ impl Core {
         key: ConnKey,
         room: usize,
         filter: &str,
+        told: usize,
         found: &Found,
     ) {
         // Not subscribed any more.
@@ -353,9 +357,8 @@ impl Core {
         let ids: Vec<u32> = options.id.into_iter().collect();
         let Some(conn) = get(&mut self.conns, key) else { return };
         let Phase::Active(active) = &mut conn.phase else { return };
-        if active.reads.told.contains(&hash_of(&message))
-            || options.no_local && by == Some(Publisher::of(&active.session.client))
-        {
+        let told = active.reads.told.get(told..).unwrap_or_default();
+        if told.contains(&hash_of(&message)) || options.no_local && by == Some(Publisher::of(&active.session.client)) {
             return;
         }
         match active.session.deliver(now, &mut conn.out, &mut message, options.qos, true, &ids) {
@@ -378,13 +381,23 @@ impl Active {
         }
     }
 
+    /// How much of what its subscriptions bring it was told already: what is asked for from now on comes again.
+    pub(super) fn told(&self) -> usize {
+        self.reads.told.len()
+    }
+
     /// SUBACK is sent: the messages that are kept for the filters that it grants come next.
     pub(super) fn read_after(&mut self, pending: &PendingSuback) {
         for (slot, filter) in &pending.reads {
             if pending.reasons.get(*slot).is_some_and(|reason| !reason.is_error()) {
                 // Subscribed again while it was read: from the start.
                 self.reads.next.retain(|read| read.filter != *filter);
-                self.reads.next.push_back(Read { filter: filter.clone(), after: None, asked: false });
+                self.reads.next.push_back(Read {
+                    filter: filter.clone(),
+                    after: None,
+                    asked: false,
+                    told: pending.told,
+                });
             }
         }
     }

@@ -9,6 +9,7 @@ use rookery_cluster::topics;
 
 use crate::keeper::Keeper;
 use crate::oracle::MsgId;
+use crate::oracle::Retain;
 use crate::world::World;
 
 /// A message that was acknowledged.
@@ -38,7 +39,9 @@ impl World {
     fn acknowledged(&self) -> Vec<Sure> {
         let published = self.oracle.msgs.iter().zip(0..).filter_map(|(it, msg)| {
             let (_, reason) = it.answered?;
-            let sure = it.qos != QoS::AtMostOnce && !reason.is_error();
+            // Deletions look all alike, and what expires may do so on the way.
+            let lasts = !matches!(it.retain, Retain::Deletes | Retain::Expires);
+            let sure = lasts && it.qos != QoS::AtMostOnce && !reason.is_error();
             sure.then(|| Sure { msg, topic: it.topic.clone(), sent: it.sent })
         });
         let wills = self.keepers.conns.values().filter_map(|conn| {

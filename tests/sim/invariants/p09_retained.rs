@@ -21,6 +21,7 @@ use rookery_cluster::retained::store::Write;
 use rookery_cluster::topics;
 
 use crate::client::{SockId, msg_of};
+use crate::keeper::WILLS;
 use crate::oracle::{MsgId, Oracle, Retain};
 use crate::world::World;
 
@@ -73,6 +74,14 @@ impl Oracle {
     }
 }
 
+/// The PUBLISH that is kept: a frame before it may name its publisher.
+fn behind_publisher(kept: &[u8]) -> Option<&[u8]> {
+    match kept {
+        [9, length, rest @ ..] => rest.get(usize::from(*length)..),
+        _ => Some(kept),
+    }
+}
+
 impl World {
     // ---- what nodes hold ----
 
@@ -103,6 +112,7 @@ impl World {
     fn value(&mut self, node: NodeId, record: Option<&Record>) -> Value {
         let wall = self.wall(node);
         let bytes = record.filter(|record| !record.gone(wall))?.message.as_ref()?;
+        let bytes = behind_publisher(bytes)?;
         let frame = split(bytes, MAX_PACKET).ok()??;
         let publish = decode_publish(Version::V5, Sender::Client, frame.first_byte, frame.body(bytes)).ok()?;
         msg_of(publish.payload)
@@ -152,7 +162,7 @@ impl World {
     /// The core wrote a publish for a connection.
     pub fn p09_written(&mut self, sock: SockId, publish: &Publish) {
         let (now, value) = (self.now, msg_of(&publish.payload));
-        if value.is_some_and(|msg| self.oracle.msg(msg).retain == Retain::No) {
+        if value.is_some_and(|msg| msg >= WILLS || self.oracle.msg(msg).retain == Retain::No) {
             return;
         }
         let last = self.oracle.reading.shown.insert((sock, publish.topic.clone()), (now, value));
@@ -207,7 +217,12 @@ impl World {
         for sock in readers {
             let of = |((_, topic), (_, value)): (&(SockId, String), &(Duration, Value))| (topic.clone(), *value);
             let range = self.oracle.reading.shown.range((*sock, String::new())..(*sock + 1, String::new()));
-            let got: BTreeMap<String, Value> = range.map(of).filter(|(_, value)| value.is_some()).collect();
+            let mut got: BTreeMap<String, Value> = range.map(of).filter(|(_, value)| value.is_some()).collect();
+            // What has expired since it was shown.
+            got.retain(|topic, value| {
+                let expires = value.is_some_and(|msg| self.oracle.msg(msg).retain == Retain::Expires);
+                !expires || values.contains_key(topic)
+            });
             if got != values {
                 self.broken(format!("P9: connection {sock} gets {got:?} in the end, and nodes have {values:?}"));
             }

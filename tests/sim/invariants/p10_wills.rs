@@ -51,10 +51,20 @@ impl World {
 
     /// A will reached `to`; `again` if it came there before, as a new message.
     pub fn p10_heard(&mut self, to: &Receiver, msg: MsgId, again: bool) {
-        if !again {
+        // A worker remembers which wills it has had; a session that has gone on at another since may get one again, if its
+        // publisher died before it was confirmed.
+        if !again || self.keepers.all.contains_key(&to.0) {
             return;
         }
         self.broken(format!("P10: {to:?} got will {msg} twice"));
+    }
+
+    /// Whether an earlier connection of the client, which it gave up and its node may not know to be gone, is to begin a
+    /// session of its own: served late, it ends this one, and with it the delay of its will.
+    fn may_be_ended_by_an_earlier(&self, id: SockId) -> bool {
+        let client = &self.keepers.conns[&id].client;
+        let mut earlier = self.keepers.conns.range(..id).map(|(_, conn)| conn);
+        earlier.any(|conn| conn.client == *client && conn.terms.clean && conn.acked.is_none())
     }
 
     /// At the end, when all is quiet.
@@ -62,7 +72,7 @@ impl World {
         let wills: Vec<SockId> =
             self.keepers.conns.iter().filter(|(_, conn)| conn.will.is_some()).map(|(id, _)| *id).collect();
         for id in wills {
-            let (must, must_not) = (self.must_fire(id), self.is_cancelled(id));
+            let (must, must_not) = (self.must_fire(id), self.is_cancelled(id) && !self.may_be_ended_by_an_earlier(id));
             let conn = &self.keepers.conns[&id];
             let (fired, will) = (conn.fired.len(), conn.will);
             if must && fired == 0 {

@@ -68,6 +68,8 @@ impl World {
     /// The core wrote a publish for a connection.
     pub fn shared_written(&mut self, sock: SockId, publish: &Publish) {
         let Some(msg) = msg_of(&publish.payload) else { return };
+        // Who keeps its session publishes again, with QoS 1, what was not acknowledged when its connection was lost.
+        let again = self.keepers.lanes.contains_key(&msg) && self.oracle.msg(msg).qos == QoS::AtLeastOnce;
         for group in publish.subscription_ids.clone() {
             let before: Vec<(SockId, bool)> = self
                 .oracle
@@ -78,7 +80,7 @@ impl World {
                 .iter()
                 .map(|given| (given.to, given.acknowledged || given.packet.is_none()))
                 .collect();
-            for (other, done) in before {
+            for (other, done) in before.into_iter().filter(|_| !again) {
                 let filter = GROUPS[group as usize - 1];
                 if done {
                     self.broken(format!(

@@ -280,6 +280,15 @@ fn what_is_published_while_it_is_read_comes_once() {
     w.step(Input::Retained { conn: s, filter: "#", page });
     let got: Vec<String> = published(w.sent(s, Version::V5)).into_iter().map(|p| p.topic).collect();
     assert_eq!(got, ["other"]);
+    w.core.retention.complete = false;
+    w.subscribe_with(s, SubscribeFilter::new("+", QoS::AtMostOnce));
+    w.retain(p, "t", None, "x");
+    w.sent(s, Version::V5);
+    w.subscribe_with(s, SubscribeFilter::new("t", QoS::AtMostOnce));
+    w.step(Input::RetainedComplete);
+    w.serve_reads(&table);
+    let got: Vec<String> = published(w.sent(s, Version::V5)).into_iter().map(|p| p.topic).collect();
+    assert_eq!(got, ["other", "t"], "to who asked for it after it was told");
     w.subscribe_with(s, SubscribeFilter::new("t", QoS::AtMostOnce));
     w.serve_reads(&table);
     assert_eq!(published(w.sent(s, Version::V5)).len(), 1, "what is asked for later comes whatever came before");
