@@ -98,7 +98,7 @@ fn finds_a_node_that_answers_before_it_has_copied() {
 
 #[test]
 fn finds_pages_that_are_not_renewed() {
-    hunt(Sabotage::StalePages, Mood::Retained, 100, "P9: ");
+    hunt(Sabotage::StalePages, Mood::Retained, 400, "P9: ");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use rookery_cluster::ids::NodeLife;
 
 use super::p06_once::Receiver;
 use crate::client::{SockId, msg_of};
-use crate::keeper::Conn;
+use crate::keeper::{Conn, Keeper};
 use crate::oracle::MsgId;
 use crate::world::World;
 
@@ -53,7 +53,8 @@ impl World {
     pub fn p10_heard(&mut self, to: &Receiver, msg: MsgId, again: bool) {
         // A worker remembers which wills it has had; a session that has gone on at another since may get one again, if its
         // publisher died before it was confirmed.
-        if !again || self.keepers.all.contains_key(&to.0) {
+        let moved = |keeper: &Keeper| keeper.forgetful || !keeper.moves.is_empty();
+        if !again || self.keepers.all.get(&to.0).is_some_and(moved) {
             return;
         }
         self.broken(format!("P10: {to:?} got will {msg} twice"));
@@ -69,6 +70,11 @@ impl World {
 
     /// At the end, when all is quiet.
     pub fn p10_check(&mut self) {
+        // Whoever leads next would publish them once more.
+        let left = |w: &mut Self, node| w.node(node).shards.values().any(|shard| !shard.view().firing.is_empty());
+        if self.all_nodes().into_iter().any(|node| left(self, node)) {
+            self.broken("P10: a shard was not told that a will is published".to_owned());
+        }
         let wills: Vec<SockId> =
             self.keepers.conns.iter().filter(|(_, conn)| conn.will.is_some()).map(|(id, _)| *id).collect();
         for id in wills {
