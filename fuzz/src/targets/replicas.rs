@@ -33,6 +33,10 @@ pub trait Machine: Default {
     /// # Errors
     /// It is none.
     fn restore(bytes: &[u8]) -> Result<Self, String>;
+    /// Whether a few commands take none of its counters to their bound.
+    fn has_room(&self) -> bool {
+        true
+    }
     /// Commands that are worth to be changed, and that a state from a snapshot must bear.
     fn history() -> Vec<Self::Command>;
 }
@@ -43,8 +47,8 @@ pub fn run<M: Machine>(input: &[u8]) -> Result<(), String> {
     match how % 3 {
         0 => M::outcome(bytes).unwrap_or(Ok(())),
         1 => match M::restore(bytes) {
-            Ok(state) => applied(state, &M::history()),
-            Err(_) => Ok(()),
+            Ok(state) if state.has_room() => applied(state, &M::history()),
+            Ok(_) | Err(_) => Ok(()),
         },
         _ => applied(M::default(), &commands::<M>(bytes)),
     }

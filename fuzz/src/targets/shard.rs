@@ -8,6 +8,9 @@ use rookery_cluster::sessions::{ClaimKey, Claimant, Command, Effect, Numbered, O
 use super::ensure;
 use super::replicas::Machine;
 
+/// Epochs that a shard may be at: far from the bound of a snapshot, as far as any shard ever gets.
+const EPOCHS: u64 = 1 << 62;
+
 impl Machine for ShardState {
     type Command = Command;
     type Outcome = (Outcome, Vec<Effect>);
@@ -35,6 +38,9 @@ impl Machine for ShardState {
     }
     fn restore(bytes: &[u8]) -> Result<Self, String> {
         Self::restore(bytes).map_err(|why| why.to_string())
+    }
+    fn has_room(&self) -> bool {
+        self.view().epoch.0 < EPOCHS
     }
     fn history() -> Vec<Command> {
         history()
