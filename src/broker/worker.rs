@@ -79,7 +79,7 @@ impl Worker {
         let stats = Arc::new(Mutex::new((Stats::default(), 0)));
         let published = stats.clone();
         // Its runtime cannot leave the thread, so it is made there.
-        let (tell, made) = mpsc::channel();
+        let (tell, made) = mpsc::sync_channel(1);
         let thread = std::thread::Builder::new().name(format!("worker-{}", config.id)).spawn(move || {
             match tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
                 Ok(runtime) => {
