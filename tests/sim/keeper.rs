@@ -66,6 +66,8 @@ pub struct Keeper {
     pub received: BTreeMap<PacketId, MsgId>,
     next_id: u16,
     subscribing: BTreeMap<PacketId, Vec<(String, QoS)>>,
+    /// The last SUBSCRIBE that names a filter: answers may overtake each other, the server performs them in their order.
+    newest: BTreeMap<String, PacketId>,
     pub subs: Vec<KeptSub>,
     /// What the application got.
     pub got: BTreeSet<MsgId>,
@@ -188,6 +190,7 @@ impl World {
         let keeper = self.keepers.all.entry(client).or_default();
         keeper.current = Some(id);
         keeper.subscribing.clear();
+        keeper.newest.clear();
         let lasts = if terms.version == Version::V311 { LONG } else { terms.expiry };
         // It may take effect without a word of it coming back.
         keeper.sure = keeper.sure.map(|sure| sure.min(lasts)).filter(|sure| *sure > 0 && !terms.clean);
@@ -200,7 +203,9 @@ impl World {
         let packet_id = keeper.take_id();
         // From here on it is not known what holds.
         keeper.subs.retain(|sub| !filters.iter().any(|(filter, _)| sub.filter == *filter));
+        keeper.newest.extend(filters.iter().map(|(filter, _)| ((*filter).to_owned(), packet_id)));
         keeper.subscribing.insert(packet_id, filters.iter().map(|(f, q)| ((*f).to_owned(), *q)).collect());
+        self.note(|| format!("client: connection {id} subscribes with {packet_id} to {filters:?}"));
         let filters = filters.iter().map(|(filter, qos)| SubscribeFilter::new(*filter, *qos)).collect();
         let subscribe = Subscribe { packet_id, filters, subscription_id: None, user_properties: Vec::new() };
         self.send_packet(id, &Packet::Subscribe(subscribe));
@@ -209,7 +214,7 @@ impl World {
     pub fn keeper_unsubscribes(&mut self, id: SockId, filter: &str) {
         let Some(keeper) = self.keepers.of(id) else { return };
         keeper.subs.retain(|sub| sub.filter != filter);
-        keeper.subscribing.values_mut().flatten().filter(|(it, _)| it == filter).for_each(|(it, _)| it.clear());
+        keeper.newest.remove(filter);
         let packet_id = keeper.take_id();
         let unsubscribe = Unsubscribe { packet_id, filters: vec![filter.into()], user_properties: Vec::new() };
         self.send_packet(id, &Packet::Unsubscribe(unsubscribe));
@@ -250,11 +255,10 @@ impl World {
                 let Some(keeper) = self.keepers.of(id) else { return };
                 let filters = keeper.subscribing.remove(&suback.packet_id).unwrap_or_default();
                 for ((filter, qos), reason) in filters.into_iter().zip(suback.reasons) {
-                    // What was asked for since then counts, once that is answered.
-                    let later = keeper.subscribing.values().flatten().any(|(it, _)| *it == filter);
-                    keeper.subs.retain(|sub| sub.filter != filter);
-                    if !reason.is_error() && !filter.is_empty() && !later {
-                        keeper.subs.push(KeptSub { filter: filter.clone(), qos, since: Some(now) });
+                    if keeper.newest.get(&filter) == Some(&suback.packet_id) {
+                        keeper.subs.retain(|sub| sub.filter != filter);
+                        let granted = KeptSub { filter: filter.clone(), qos, since: Some(now) };
+                        keeper.subs.extend((!reason.is_error()).then_some(granted));
                     }
                     if let Some(sock) = self.socks.get_mut(id) {
                         sock.subacks.insert(filter, reason);
