@@ -238,6 +238,21 @@ pub struct Home {
     pub worker: WorkerId,
 }
 
+/// What is asked of the worker that keeps a session (R14).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionAsked {
+    /// The broker.
+    pub broker: BrokerId,
+    /// The client.
+    pub client: ClientId,
+    /// Its session: another one of the client is not meant.
+    pub session: SessionId,
+    /// Whether it is taken, or its subscriptions are asked for.
+    pub take: bool,
+    /// Of the claim for which it is asked: the session is not given to whoever was served before whom it has served.
+    pub epoch: Epoch,
+}
+
 /// The session that a granted connection has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionGrant {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rookery_cluster::handle::{ClusterEvent, Holder, Run, WorkerPort};
-use rookery_cluster::ids::{BrokerId, ClientId, SessionId, WorkerId};
+use rookery_cluster::handle::{ClusterEvent, Holder, Run, SessionAsked, WorkerPort};
+use rookery_cluster::ids::{BrokerId, WorkerId};
 use rookery_cluster::retained::Page;
 use tokio::sync::Notify;
 
@@ -25,20 +25,7 @@ pub struct LocalBatch {
     pub runs: Vec<Run>,
 }
 
-/// What is asked of the worker that keeps a session.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
-    /// The broker.
-    pub broker: BrokerId,
-    /// The client.
-    pub client: ClientId,
-    /// The session: another one of the client is not meant.
-    pub session: SessionId,
-    /// Whether it is taken, or its subscriptions are asked for.
-    pub take: bool,
-}
-
-/// Where the answer to [`Asked`] goes.
+/// Where the answer to [`SessionAsked`] goes.
 pub type Answer = Box<dyn FnOnce(Fetched) + Send>;
 
 /// Whom to tell that a worker has handed over what it had, or cannot say.
@@ -64,7 +51,7 @@ pub enum Mail {
     /// Another worker of this node accepted this worker's batches up to `through`.
     LocalAccepted { from: WorkerId, through: u64 },
     /// A worker that goes on with a session kept here asks for its subscriptions, or takes it.
-    Asked { asked: Asked, answer: Answer },
+    Asked { asked: SessionAsked, answer: Answer },
     /// Calls back once everything of `broker` that came for `to` so far is there, or with `false`.
     Drain { broker: BrokerId, to: Holder, answer: Drained },
     /// What the worker that keeps a session answered.

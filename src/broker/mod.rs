@@ -12,7 +12,7 @@ pub mod transport;
 pub mod worker;
 
 pub use accountant::Accountant;
-pub use mailbox::{Answer, Asked, Drained, LocalBatch, Mail, Mailbox};
+pub use mailbox::{Answer, Drained, LocalBatch, Mail, Mailbox};
 pub use quota::SharedQuota;
 pub use seats::{Counted, Seat, Seats, Source, Tally};
 pub use services::Services;

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use rookery_cluster::handle::{ClaimRequest, Home, Leave, Replicas, Run, SendError};
+use rookery_cluster::handle::{ClaimRequest, Home, Leave, Replicas, Run, SendError, SessionAsked};
 use rookery_cluster::ids::{BrokerId, ClientId, Epoch, NodeId, Nonce, WorkerId};
 use rookery_cluster::retained::Time;
 use rookery_cluster::retained::store::Store;
 
 use super::core::{Admitted, AuthRequest, Bulletin, ConnKey, Quota, View};
-use super::mailbox::{Answer, Asked, Mailbox};
+use super::mailbox::{Answer, Mailbox};
 
 /// What a worker asks of the rest of the node. Nothing here waits; answers come by mail.
 pub trait Services: Send + Sync + 'static {
@@ -45,7 +45,7 @@ pub trait Services: Send + Sync + 'static {
     /// Asks for a session that is kept elsewhere, for `worker`, or takes it; `answer` is called once. What was on its way
     /// to `worker` is there before it is told of the subscriptions, as above; what was published for the session by
     /// workers that did not know of the asking one's subscriptions is with the session before it is taken (R14).
-    fn fetch(self: Arc<Self>, worker: WorkerId, home: Home, asked: Asked, answer: Answer);
+    fn fetch(self: Arc<Self>, worker: WorkerId, home: Home, asked: SessionAsked, answer: Answer);
     /// Where retained messages are kept, if they are.
     fn store(&self) -> Option<Store>;
     /// Who must take a retained publish that begins now.

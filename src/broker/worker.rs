@@ -25,7 +25,7 @@ use self::mail::sweep;
 use super::Accountant;
 use super::Services;
 use super::core::{Batch, ConnKey, Core, Effect, Input, Stats, Usage};
-use super::mailbox::{Answer, Asked, Drained, LocalBatch, Mail, Mailbox};
+use super::mailbox::{Answer, Drained, LocalBatch, Mail, Mailbox};
 use super::retained::Keeper;
 
 /// What a worker is started with.
@@ -209,9 +209,7 @@ impl Shared {
                 services.persist(broker, client, epoch, nonce, token, changes);
             }
             Effect::Recall { broker, client, nonce } => services.clone().recall(worker, broker, client, nonce),
-            Effect::Fetch { conn, home, broker, client, session, take } => {
-                self.fetch(conn, home, Asked { broker, client, session, take });
-            }
+            Effect::Fetch { conn, home, asked } => self.fetch(conn, home, asked),
             Effect::Answer { ticket, reply } => {
                 if let Some(answer) = self.tickets.borrow_mut().remove(&ticket) {
                     answer(reply);

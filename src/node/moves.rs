@@ -3,23 +3,20 @@
 use std::sync::Arc;
 
 use rookery_cluster::consensus::BoxFuture;
-use rookery_cluster::control::{KeptSessions, SessionAsked, SessionReply, fence};
-use rookery_cluster::handle::{ClaimEvent, ClusterEvent, Holder, Home};
+use rookery_cluster::control::{KeptSessions, SessionReply, fence};
+use rookery_cluster::handle::{ClaimEvent, ClusterEvent, Holder, Home, SessionAsked};
 use rookery_cluster::ids::{BrokerId, ClientId, Nonce, WorkerId};
-use rookery_cluster::sessions::ClaimKey;
 use tokio::sync::oneshot;
 
 use super::services::NodeServices;
 use crate::broker::core::Fetched;
-use crate::broker::{Answer, Asked, Drained, Mail};
+use crate::broker::{Answer, Drained, Mail};
 
 /// See [`crate::broker::Services::fetch`].
-pub(super) fn fetch(services: Arc<NodeServices>, worker: WorkerId, home: Home, asked: Asked, answer: Answer) {
+pub(super) fn fetch(services: Arc<NodeServices>, worker: WorkerId, home: Home, asked: SessionAsked, answer: Answer) {
     if services.metadata.view().is_expired(home.life) {
         return answer(Fetched::Gone);
     }
-    let Asked { broker, client, session, take } = asked;
-    let asked = SessionAsked { key: ClaimKey { broker, client }, session, take };
     let Some(own) = services.life() else { return answer(Fetched::Unreachable) };
     // One task for each CONNECT that waits for it, with a deadline of its own.
     let here = Home { life: own, worker };
@@ -54,8 +51,8 @@ async fn fetched(services: &NodeServices, here: Home, home: Home, asked: Session
     // this worker before the session's subscriptions do. And what is on its way to the home is there before the state
     // leaves.
     let own = here.life;
-    if !clear(services, here, asked.key.broker, if asked.take { home } else { here }).await {
-        tracing::warn!(client = %asked.key.client, "a session stays where it is: not every node said that it has all");
+    if !clear(services, here, asked.broker, if asked.take { home } else { here }).await {
+        tracing::warn!(client = %asked.client, "a session stays where it is: not every node said that it has all");
         return Fetched::Unreachable;
     }
     let told = if home.life == own {
@@ -64,14 +61,14 @@ async fn fetched(services: &NodeServices, here: Home, home: Home, asked: Session
         match services.handover.fetch(home, &asked).await {
             Ok(told) => reply(told),
             Err(why) => {
-                tracing::warn!(node = %home.life.node, client = %asked.key.client, %why, "a session was not fetched");
+                tracing::warn!(node = %home.life.node, client = %asked.client, %why, "a session was not fetched");
                 Fetched::Unreachable
             }
         }
     };
     // What the home had before it gave the state away has come here as well by then, and is told apart by its mark.
-    if matches!(told, Fetched::State(_)) && !clear(services, here, asked.key.broker, here).await {
-        tracing::warn!(client = %asked.key.client, "a session's state waits: not every node said that this one has all");
+    if matches!(told, Fetched::State(_)) && !clear(services, here, asked.broker, here).await {
+        tracing::warn!(client = %asked.client, "a session's state waits: not every node said that this one has all");
         return Fetched::Unreachable;
     }
     told
@@ -82,6 +79,8 @@ fn reply(told: SessionReply) -> Fetched {
         SessionReply::Subscriptions(subscriptions) => Fetched::Described(subscriptions),
         SessionReply::State(state) => Fetched::State(state),
         SessionReply::Gone => Fetched::Gone,
+        SessionReply::Awaits(home) => Fetched::Awaits(home),
+        SessionReply::Superseded => Fetched::Superseded,
     }
 }
 
@@ -89,14 +88,15 @@ impl KeptSessions for NodeServices {
     fn asked(&self, worker: WorkerId, asked: SessionAsked) -> BoxFuture<'_, Option<SessionReply>> {
         Box::pin(async move {
             let Some(mailbox) = self.mailboxes().get(usize::from(worker.0)) else { return Some(SessionReply::Gone) };
-            let SessionAsked { key: ClaimKey { broker, client }, session, take } = asked;
             let (reply, replied) = oneshot::channel();
             let answer: Answer = Box::new(move |fetched| drop(reply.send(fetched)));
-            mailbox.post(Mail::Asked { asked: Asked { broker, client, session, take }, answer });
+            mailbox.post(Mail::Asked { asked, answer });
             match replied.await.ok()? {
                 Fetched::Described(subscriptions) => Some(SessionReply::Subscriptions(subscriptions)),
                 Fetched::State(state) => Some(SessionReply::State(state)),
                 Fetched::Gone => Some(SessionReply::Gone),
+                Fetched::Awaits(home) => Some(SessionReply::Awaits(home)),
+                Fetched::Superseded => Some(SessionReply::Superseded),
                 Fetched::Unreachable => None,
             }
         })

@@ -7,7 +7,7 @@ use rookery_cluster::clock::{Moment, SharedClock, UnixMillis};
 use rookery_cluster::consensus::BoxFuture;
 use rookery_cluster::control::{AppliedPort, Handover, SharedControl, SharedMeta};
 use rookery_cluster::forward::Forward;
-use rookery_cluster::handle::{ClaimRequest, Home, Leave, Replicas, Run, SendError};
+use rookery_cluster::handle::{ClaimRequest, Home, Leave, Replicas, Run, SendError, SessionAsked};
 use rookery_cluster::ids::{BrokerId, ClientId, Epoch, LogIndex, NodeId, NodeLife, Nonce, WorkerId};
 use rookery_cluster::leases::driver::Lease;
 use rookery_cluster::metadata::{Metadata, State};
@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::auth::{Denied, Reason, Verified, Verifier};
 use crate::broker::core::{Admitted, AuthRequest, Bulletin, ConnKey, Quota, Transport, View};
-use crate::broker::{Answer, Asked, Mail, Mailbox, Services, SharedQuota};
+use crate::broker::{Answer, Mail, Mailbox, Services, SharedQuota};
 use crate::mqtt::codec::ReasonCode;
 
 use super::catch_up::CatchUp;
@@ -321,7 +321,7 @@ impl Services for NodeServices {
         moves::recall(self, worker, broker, client, nonce);
     }
 
-    fn fetch(self: Arc<Self>, worker: WorkerId, home: Home, asked: Asked, answer: Answer) {
+    fn fetch(self: Arc<Self>, worker: WorkerId, home: Home, asked: SessionAsked, answer: Answer) {
         moves::fetch(self, worker, home, asked, answer);
     }
 

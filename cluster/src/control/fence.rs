@@ -46,7 +46,8 @@ mod tests {
     use super::*;
     use crate::claims::testing::{Node, World};
     use crate::consensus::BoxFuture;
-    use crate::control::{SessionAsked, SessionReply};
+    use crate::control::SessionReply;
+    use crate::handle::SessionAsked;
     use crate::ids::WorkerId;
 
     struct Kept(bool);

@@ -11,12 +11,11 @@ use rookery_proto::control::fetch_session_response::Kind;
 use tonic::{Request, Status};
 
 use super::grpc::{life_from_wire, life_to_wire};
-use super::{ControlError, SessionAsked, SessionReply};
-use crate::handle::{Home, Subscription};
-use crate::ids::{BrokerId, SessionId, WorkerId};
+use super::{ControlError, SessionReply};
+use crate::handle::{Home, SessionAsked, Subscription};
+use crate::ids::{BrokerId, Epoch, SessionId, WorkerId};
 use crate::limits::{MAX_GRPC_MESSAGE_BYTES, MAX_MOVED_SESSION_BYTES, SESSION_FENCE_TIMEOUT, SESSION_FETCH_TIMEOUT};
 use crate::net::{Purpose, SharedPeers};
-use crate::sessions::ClaimKey;
 
 /// Bytes of one piece: small against `limits::MAX_GRPC_MESSAGE_BYTES`.
 const PIECE_BYTES: usize = 1 << 20;
@@ -61,17 +60,18 @@ pub(super) fn asked_to_wire(home: Home, asked: &SessionAsked) -> wire::FetchSess
     wire::FetchSessionRequest {
         home: Some(life_to_wire(home.life)),
         worker: u32::from(home.worker.0),
-        broker: Bytes::copy_from_slice(&asked.key.broker.0.to_be_bytes()),
-        client: asked.key.client.to_string(),
+        broker: Bytes::copy_from_slice(&asked.broker.0.to_be_bytes()),
+        client: asked.client.to_string(),
         session: asked.session.0,
         take: asked.take,
+        epoch: asked.epoch.0,
     }
 }
 
 pub(super) fn asked_from_wire(request: wire::FetchSessionRequest) -> Result<(Home, SessionAsked), Status> {
     let (broker, home) = home_from_wire(&request.broker, request.home, request.worker)?;
-    let key = ClaimKey { broker, client: request.client.into() };
-    Ok((home, SessionAsked { key, session: SessionId(request.session), take: request.take }))
+    let (client, session) = (request.client.into(), SessionId(request.session));
+    Ok((home, SessionAsked { broker, client, session, take: request.take, epoch: Epoch(request.epoch) }))
 }
 
 pub(super) fn drain_to_wire(broker: BrokerId, home: Home) -> wire::DrainRequest {
@@ -101,6 +101,8 @@ pub(super) fn pieces(reply: SessionReply) -> Pieces {
         SessionReply::Subscriptions(list) => {
             (Kind::Subscriptions, postcard::to_stdvec(&list).map(Bytes::from).unwrap_or_default())
         }
+        SessionReply::Awaits(home) => (Kind::Awaits, postcard::to_stdvec(&home).map(Bytes::from).unwrap_or_default()),
+        SessionReply::Superseded => (Kind::Superseded, Bytes::new()),
     };
     let mut pieces = Vec::new();
     loop {
@@ -132,6 +134,10 @@ pub(super) async fn gather(
         Some(Kind::Subscriptions) => postcard::from_bytes::<Vec<Subscription>>(&whole)
             .map(SessionReply::Subscriptions)
             .map_err(|_| Status::invalid_argument("subscriptions that do not decode")),
+        Some(Kind::Awaits) => postcard::from_bytes::<Home>(&whole)
+            .map(SessionReply::Awaits)
+            .map_err(|_| Status::invalid_argument("a worker that does not decode")),
+        Some(Kind::Superseded) => Ok(SessionReply::Superseded),
         Some(Kind::Unspecified) => Err(Status::invalid_argument("a session of an unknown kind")),
     }
 }

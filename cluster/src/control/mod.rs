@@ -15,8 +15,8 @@ pub use grpc::GrpcControl;
 pub use handover::Handover;
 pub use metadata::NodeMetadata;
 pub use ports::{
-    AppliedPort, ControlClient, ControlError, KeptSessions, MetaPort, Notice, NoticeKind, Notices, SessionAsked,
-    SessionReply, SharedControl, SharedMeta,
+    AppliedPort, ControlClient, ControlError, KeptSessions, MetaPort, Notice, NoticeKind, Notices, SessionReply,
+    SharedControl, SharedMeta,
 };
 pub use service::ControlService;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::consensus::{BoxFuture, ProposeError};
-use crate::handle::{Home, SessionGrant, Subscription};
+use crate::handle::{Home, SessionAsked, SessionGrant, Subscription};
 use crate::ids::{BrokerId, Epoch, GroupId, LogIndex, NodeId, NodeLife, SessionId, WorkerId};
 use crate::leases::Verdict;
 use crate::sessions::{ClaimKey, Claimant, Refusal, Within};
@@ -112,17 +112,6 @@ pub trait ControlClient: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<NodeLife, ControlError>>;
 }
 
-/// What is asked of the node that keeps a session's queue (R14).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SessionAsked {
-    /// The client.
-    pub key: ClaimKey,
-    /// Its session: another one of the client is not meant.
-    pub session: SessionId,
-    /// Whether it is taken, or its subscriptions are asked for.
-    pub take: bool,
-}
-
 /// What that node answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionReply {
@@ -132,6 +121,10 @@ pub enum SessionReply {
     State(Bytes),
     /// It is not there.
     Gone,
+    /// What is there waits for its state, which was last seen at that worker.
+    Awaits(Home),
+    /// It went on under a later claim than the one for which it is asked.
+    Superseded,
 }
 
 /// The sessions that this node's workers keep, and what they have for those of others.

@@ -141,10 +141,8 @@ mod tests {
     use super::*;
     use crate::claims::testing::{AtOnce, Node, World};
     use crate::consensus::BoxFuture;
-    use crate::control::SessionAsked;
-    use crate::handle::Home;
-    use crate::ids::{BrokerId, Incarnation, NodeLife, SessionId, WorkerId};
-    use crate::sessions::ClaimKey;
+    use crate::handle::{Home, SessionAsked};
+    use crate::ids::{BrokerId, Epoch, Incarnation, NodeLife, SessionId, WorkerId};
     use wire::renew_lease_response::Verdict;
 
     /// Keeps one session, at its worker 2.
@@ -153,7 +151,10 @@ mod tests {
     impl KeptSessions for Nothing {
         fn asked(&self, worker: WorkerId, asked: SessionAsked) -> BoxFuture<'_, Option<SessionReply>> {
             let here = worker == WorkerId(2) && asked.session == SessionId(5);
+            let awaited = Home { life: NodeLife::default(), worker: WorkerId(3) };
             let reply = match (here, asked.take) {
+                _ if asked.epoch == Epoch(1) => SessionReply::Superseded,
+                _ if asked.epoch == Epoch(2) => SessionReply::Awaits(awaited),
                 (false, _) => SessionReply::Gone,
                 (true, false) => SessionReply::Subscriptions(vec![("a/+".into(), 7)]),
                 (true, true) => SessionReply::State(vec![3; 3 << 20].into()),
@@ -172,13 +173,17 @@ mod tests {
         let one = Node::start(&world, 1).await;
         let it = service(&one);
         let life = one.lease.life().expect("a life");
-        let fetch = async |home: Home, session: u64, take: bool| {
-            let key = ClaimKey { broker: BrokerId(9), client: "c".into() };
-            let asked = SessionAsked { key, session: SessionId(session), take };
+        let fetch_by = async |home: Home, session: u64, take: bool, epoch: u64| {
+            let (session, epoch) = (SessionId(session), Epoch(epoch));
+            let asked = SessionAsked { broker: BrokerId(9), client: "c".into(), session, take, epoch };
             let request = from(2, handover::asked_to_wire(home, &asked));
             handover::gather(it.fetch_session(request).await.expect("answers").into_inner()).await
         };
+        let fetch = async |home, session, take| fetch_by(home, session, take, 7).await;
         let home = Home { life, worker: WorkerId(2) };
+        let awaited = Home { life: NodeLife::default(), worker: WorkerId(3) };
+        assert_eq!(fetch_by(home, 5, true, 1).await.ok(), Some(SessionReply::Superseded));
+        assert_eq!(fetch_by(home, 5, true, 2).await.ok(), Some(SessionReply::Awaits(awaited)));
         assert_eq!(fetch(home, 5, false).await.ok(), Some(SessionReply::Subscriptions(vec![("a/+".into(), 7)])));
         assert_eq!(fetch(home, 5, true).await.ok(), Some(SessionReply::State(vec![3; 3 << 20].into())));
         assert_eq!(fetch(home, 6, true).await.ok(), Some(SessionReply::Gone));

@@ -10,7 +10,7 @@ use rookery::mqtt::codec::{
     split,
 };
 use rookery_cluster::clock::{Moment, UnixMillis};
-use rookery_cluster::handle::{ClaimEvent, SessionGrant};
+use rookery_cluster::handle::{ClaimEvent, SessionAsked, SessionGrant};
 use rookery_cluster::ids::{BrokerId, Epoch, Incarnation, NodeId, NodeLife, SessionId, WorkerId};
 use rookery_cluster::topics::Acl;
 
@@ -116,7 +116,8 @@ impl World {
     /// What a worker that asks for the session `id` of the client `other` gets.
     pub fn ask(&mut self, id: u64) -> Result<Option<Fetched>, String> {
         let client = Arc::from("other");
-        self.step(Input::Asked { ticket: 1, broker: BROKER, client: &client, session: SessionId(id), take: true })?;
+        let asked = SessionAsked { broker: BROKER, client, session: SessionId(id), take: true, epoch: Epoch(u64::MAX) };
+        self.step(Input::Asked { ticket: 1, asked: &asked })?;
         Ok(self.answered.take())
     }
 
@@ -188,9 +189,9 @@ impl World {
             Effect::Recall { nonce, .. } => {
                 Input::Claim(ClaimEvent::Recalled { nonce, subscriptions: Some(Vec::new()) })
             }
-            Effect::Fetch { conn, take, .. } => {
+            Effect::Fetch { conn, asked, .. } => {
                 let described = Fetched::Described(vec![(Arc::from("t/#"), 2)]);
-                let reply = if take { self.fetched.take().unwrap_or(Fetched::Gone) } else { described };
+                let reply = if asked.take { self.fetched.take().unwrap_or(Fetched::Gone) } else { described };
                 Input::Fetched { conn, reply }
             }
             Effect::Answer { reply, .. } => {

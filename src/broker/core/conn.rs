@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use rookery_cluster::clock::Moment;
 use rookery_cluster::handle::Home;
-use rookery_cluster::ids::{Epoch, Nonce, SessionId};
+use rookery_cluster::ids::{BrokerId, ClientId, Epoch, Nonce, SessionId};
 
 use super::limits::Meter;
 use super::retained::Reads;
@@ -89,6 +89,13 @@ pub(super) struct Importing {
     pub home: Option<Home>,
     pub stage: Stage,
     pub since: Moment,
+}
+
+impl Importing {
+    /// Whose session it is.
+    pub fn place(&self) -> (BrokerId, ClientId) {
+        (self.active.admitted.broker, self.active.admitted.client.clone())
+    }
 }
 
 /// How far a session has come on its way here.

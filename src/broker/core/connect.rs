@@ -252,7 +252,7 @@ impl Core {
             return false;
         }
         let client = claiming.admitted.client.clone();
-        if self.arrives(broker, &client) {
+        if self.awaited(broker, &client).is_some() {
             self.claim_refused(nonce, ClaimRefusal::Unavailable, out);
             return false;
         }

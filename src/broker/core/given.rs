@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rookery_cluster::clock::Moment;
-use rookery_cluster::ids::{BrokerId, ClientId, SessionId};
+use rookery_cluster::handle::SessionAsked;
+use rookery_cluster::ids::{BrokerId, ClientId, Epoch, SessionId};
 use rookery_cluster::limits::SESSION_FETCH_TIMEOUT;
+
+use super::Fetched;
 
 /// How long a state is kept after it was given: who got no answer asks again before that.
 const KEPT_FOR: Duration = SESSION_FETCH_TIMEOUT.saturating_mul(3);
@@ -25,24 +28,28 @@ pub(super) struct Given {
 #[derive(Debug)]
 struct State {
     session: SessionId,
+    /// Of the claim for which it was given.
+    epoch: Epoch,
     bytes: Bytes,
     at: Moment,
 }
 
 impl Given {
     /// Keeps a copy of what is given now, if there is room.
-    pub fn keep(&mut self, now: Moment, broker: BrokerId, client: &ClientId, session: SessionId, bytes: &Bytes) {
+    pub fn keep(&mut self, now: Moment, asked: &SessionAsked, bytes: &Bytes) {
+        let SessionAsked { broker, ref client, session, epoch, .. } = *asked;
         self.forget(broker, client);
         if self.states.len() < GIVEN && self.bytes + bytes.len() <= GIVEN_BYTES {
             self.bytes += bytes.len();
-            self.states.insert((broker, client.clone()), State { session, bytes: bytes.clone(), at: now });
+            self.states.insert((broker, client.clone()), State { session, epoch, bytes: bytes.clone(), at: now });
         }
     }
 
-    /// The state of `session`, if it was given a moment ago.
-    pub fn again(&self, broker: BrokerId, client: &ClientId, session: SessionId) -> Option<Bytes> {
-        let state = self.states.get(&(broker, client.clone()))?;
-        (state.session == session).then(|| state.bytes.clone())
+    /// What was given a moment ago, unless that was for a later claim.
+    pub fn again(&self, asked: &SessionAsked) -> Option<Fetched> {
+        let state = self.states.get(&(asked.broker, asked.client.clone()))?;
+        let state = (state.session == asked.session).then_some(state)?;
+        Some(if state.epoch <= asked.epoch { Fetched::State(state.bytes.clone()) } else { Fetched::Superseded })
     }
 
     /// The client has a session here again, or none any more.

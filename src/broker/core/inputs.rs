@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use rookery_cluster::handle::{ClaimEvent, ClaimRequest, FiringWill, Holder, Home, InterestChange, Leave, Run};
-use rookery_cluster::ids::{BrokerId, ClientId, Epoch, Nonce, SessionId, WorkerId};
+use rookery_cluster::handle::{
+    ClaimEvent, ClaimRequest, FiringWill, Holder, Home, InterestChange, Leave, Run, SessionAsked,
+};
+use rookery_cluster::ids::{BrokerId, ClientId, Epoch, Nonce, WorkerId};
 use rookery_cluster::retained::{Cursor, Page, Pages, Time};
 
 use super::{Admitted, AuthRequest, Batch, ConnKey, Fetched, Settings};
@@ -37,7 +39,7 @@ pub enum Input<'a> {
     /// A barrier ended.
     Barrier { token: u64, seen: bool },
     /// A worker that goes on with a session which is kept here asks for its subscriptions, or takes it.
-    Asked { ticket: u64, broker: BrokerId, client: &'a ClientId, session: SessionId, take: bool },
+    Asked { ticket: u64, asked: &'a SessionAsked },
     /// What the worker that keeps a session answered, or none.
     Fetched { conn: ConnKey, reply: Fetched },
     /// Say when everything of `broker` that came for `to` so far is there.
@@ -97,7 +99,7 @@ pub enum Effect {
     /// Ask the shard for a session's subscriptions; answered by [`ClaimEvent::Recalled`].
     Recall { broker: BrokerId, client: ClientId, nonce: Nonce },
     /// Ask the worker that keeps a session for its subscriptions, or take it; answered by [`Input::Fetched`].
-    Fetch { conn: ConnKey, home: Home, broker: BrokerId, client: ClientId, session: SessionId, take: bool },
+    Fetch { conn: ConnKey, home: Home, asked: SessionAsked },
     /// The answer to [`Input::Asked`].
     Answer { ticket: u64, reply: Fetched },
     /// The answer to [`Input::Drain`].

@@ -247,9 +247,7 @@ impl Core {
             Input::Expired { holder } => self.on_expired(holder),
             Input::Interest { token, changes } => self.on_interest(token, changes, out),
             Input::Barrier { token, seen } => self.on_barrier(token, seen, out),
-            Input::Asked { ticket, broker, client, session, take } => {
-                self.on_asked(ticket, broker, client, session, take, out);
-            }
+            Input::Asked { ticket, asked } => self.on_asked(ticket, asked, out),
             Input::Fetched { conn, reply } => self.on_fetched(conn, reply, out),
             Input::Drain { ticket, broker, to } => self.on_drain(ticket, broker, to),
             Input::Will { token, broker, will } => self.on_will(now, token, broker, will, out),

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rookery_cluster::clock::Moment;
-use rookery_cluster::handle::{Home, SessionGrant, Subscription};
-use rookery_cluster::ids::{BrokerId, ClientId, Nonce, SessionId};
+use rookery_cluster::handle::{Home, SessionAsked, SessionGrant, Subscription};
+use rookery_cluster::ids::{BrokerId, ClientId, Nonce};
 use rookery_cluster::limits::{PUBLISH_TIMEOUT, SESSION_FETCH_TIMEOUT};
 
 use super::conn::{Active, Durable, Importing, Phase, Stage};
@@ -30,6 +30,10 @@ pub enum Fetched {
     State(Bytes),
     /// It is not there.
     Gone,
+    /// What is there waits for its state, which was last seen at that worker.
+    Awaits(Home),
+    /// It went on under a later claim than the one for which it is asked.
+    Superseded,
     /// No answer came: whether it was given is not known.
     Unreachable,
 }
@@ -48,22 +52,19 @@ pub(super) struct Moves {
 /// A session that is kept here, and whose state is on its way.
 #[derive(Debug)]
 struct Arriving {
-    broker: BrokerId,
-    client: ClientId,
-    session: SessionId,
     /// Where its state is.
     home: Home,
-    /// Whether it was asked for and there is no answer.
-    asked: bool,
+    /// What is asked there.
+    asked: SessionAsked,
+    /// Whether there is no answer yet.
+    waits: bool,
 }
 
 /// A session that another worker asks for, and that cannot leave yet.
 #[derive(Debug)]
 struct Wanted {
     ticket: u64,
-    broker: BrokerId,
-    client: ClientId,
-    session: SessionId,
+    asked: SessionAsked,
     since: Moment,
 }
 
@@ -85,21 +86,45 @@ impl Core {
             self.discard(broker, &client, None, out);
             return self.activate(key, &connect, active, false, out);
         };
-        if let Some((parked, kept)) = self.unpark(broker, &client, Some(id)) {
-            let active = self.go_on(*active, *kept, &connect);
-            self.rekey(parked, key, &active);
-            return self.activate(key, &connect, active, true, out);
+        if !self.keeps(broker, &client, id) {
+            self.discard(broker, &client, None, out);
         }
-        self.discard(broker, &client, None, out);
+        // Its shard knows who has it: what is kept here may be a part that was left behind, or all of a session whose
+        // client was gone before another worker had any of it.
         let home = home.filter(|home| *home != self.here());
-        let nonce = active.nonce;
         let stage = if home.is_some() { Stage::Describing } else { Stage::Recalling };
+        let (nonce, epoch) = (active.nonce, active.epoch);
         let Some(conn) = get(&mut self.conns, key) else { return };
         conn.phase = Phase::Importing(Box::new(Importing { connect, active, home, stage, since: self.clock }));
-        out.push(match home {
-            Some(home) => Effect::Fetch { conn: key, home, broker, client, session: id, take: false },
-            None => Effect::Recall { broker, client, nonce },
-        });
+        match home {
+            Some(home) => {
+                let asked = SessionAsked { broker, client, session: id, take: false, epoch };
+                out.push(Effect::Fetch { conn: key, home, asked });
+            }
+            None if self.go_on_here(key, out) => {}
+            None => out.push(Effect::Recall { broker, client, nonce }),
+        }
+    }
+
+    /// Goes on with what is kept here of the session that the connection `key` waits for, if anything is.
+    fn go_on_here(&mut self, key: ConnKey, out: &mut Vec<Effect>) -> bool {
+        let Some(importing) = self.importing(key) else { return false };
+        let ((broker, client), durable) = (importing.place(), importing.active.durable);
+        let kept = durable.and_then(|durable| self.unpark(broker, &client, Some(durable.id)));
+        let (Some((parked, kept)), Some(conn)) = (kept, get(&mut self.conns, key)) else { return false };
+        let Phase::Importing(importing) = std::mem::replace(&mut conn.phase, Phase::Closing) else { return false };
+        let Importing { connect, active, .. } = *importing;
+        let active = self.go_on(*active, *kept, &connect);
+        self.rekey(parked, key, &active);
+        self.activate(key, &connect, active, true, out);
+        true
+    }
+
+    fn importing(&mut self, key: ConnKey) -> Option<&mut Importing> {
+        match &mut get(&mut self.conns, key)?.phase {
+            Phase::Importing(importing) => Some(importing),
+            _ => None,
+        }
     }
 
     /// The session that was kept, under the new connection's name and settings.
@@ -138,17 +163,26 @@ impl Core {
     /// What the worker that keeps the session answered.
     pub(super) fn on_fetched(&mut self, key: ConnKey, reply: Fetched, out: &mut Vec<Effect>) {
         if self.moves.arriving.contains_key(&key) {
-            return self.arrived(key, reply);
+            return self.arrived(key, reply, out);
         }
+        let here = self.here();
         let Some(conn) = get(&mut self.conns, key) else { return };
         let Phase::Importing(importing) = &mut conn.phase else { return };
         match (reply, importing.stage) {
-            (Fetched::Described(subscriptions), Stage::Describing) => self.advertise(key, &subscriptions, out),
+            (Fetched::Described(subscriptions), Stage::Describing) => {
+                // What is kept here was left behind.
+                let (broker, client) = importing.place();
+                self.discard(broker, &client, None, out);
+                self.advertise(key, &subscriptions, out);
+            }
             (Fetched::Gone, Stage::Describing) => {
+                if self.go_on_here(key, out) {
+                    return;
+                }
+                let Some(importing) = self.importing(key) else { return };
                 importing.home = None;
                 importing.stage = Stage::Recalling;
-                let admitted = &importing.active.admitted;
-                let (broker, client, nonce) = (admitted.broker, admitted.client.clone(), importing.active.nonce);
+                let ((broker, client), nonce) = (importing.place(), importing.active.nonce);
                 out.push(Effect::Recall { broker, client, nonce });
             }
             (Fetched::State(bytes), Stage::Taking) => {
@@ -158,14 +192,27 @@ impl Core {
                 self.imported(key, out);
             }
             (Fetched::Gone, Stage::Taking) => self.imported(key, out),
-            (Fetched::Unreachable, stage) => {
+            (Fetched::Awaits(home), Stage::Describing) if home == here => self.part_elsewhere(key, out),
+            (Fetched::Superseded, _) => {
+                importing.stage = Stage::Describing;
+                self.not_imported(key, "the session went on elsewhere", out);
+            }
+            (Fetched::Unreachable | Fetched::Awaits(_), stage) => {
                 self.not_imported(key, "the session cannot be reached", out);
                 // Whether its state was given is not known: it is kept here, and asked for once more.
                 if let Some(arriving) = self.moves.arriving.get_mut(&key).filter(|_| stage == Stage::Taking) {
-                    arriving.asked = false;
+                    arriving.waits = false;
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Another worker has a part of the session and waits for the rest from here: that is all of it, as what came there
+    /// came here as well.
+    fn part_elsewhere(&mut self, key: ConnKey, out: &mut Vec<Effect>) {
+        if !self.go_on_here(key, out) {
+            self.not_imported(key, "the session is on its way", out);
         }
     }
 
@@ -173,21 +220,26 @@ impl Core {
     pub(super) fn await_state(&mut self, key: ConnKey, active: Box<Active>, home: Home, out: &mut Vec<Effect>) {
         let (broker, client) = (active.admitted.broker, active.admitted.client.clone());
         if let Some(Durable { id: session, .. }) = active.durable {
-            let client = client.clone();
-            self.moves.arriving.insert(key, Arriving { broker, client, session, home, asked: true });
+            let asked = SessionAsked { broker, client, session, take: true, epoch: active.epoch };
+            self.moves.arriving.insert(key, Arriving { home, asked, waits: true });
         }
         self.park(key, active, None, out);
     }
 
     /// What was asked for by a connection that is gone.
-    fn arrived(&mut self, key: ConnKey, reply: Fetched) {
-        if reply == Fetched::Unreachable {
+    fn arrived(&mut self, key: ConnKey, reply: Fetched, out: &mut Vec<Effect>) {
+        if matches!(reply, Fetched::Unreachable | Fetched::Awaits(_)) {
             if let Some(arriving) = self.moves.arriving.get_mut(&key) {
-                arriving.asked = false;
+                arriving.waits = false;
             }
             return;
         }
-        let Some(Arriving { broker, client, .. }) = self.moves.arriving.remove(&key) else { return };
+        let Some(Arriving { asked, .. }) = self.moves.arriving.remove(&key) else { return };
+        let SessionAsked { broker, client, session, .. } = asked;
+        if reply == Fetched::Superseded {
+            // It has gone on with all of it; what came here came there as well.
+            return self.discard(broker, &client, Some(session), out);
+        }
         let Fetched::State(bytes) = reply else { return };
         let Some(&key) = self.parked.get(&(broker, client.clone())) else { return };
         let now = self.clock;
@@ -202,17 +254,18 @@ impl Core {
     /// Asks once more for what could not be reached, as long as its session is kept here.
     pub(super) fn ask_again(&mut self, out: &mut Vec<Effect>) {
         let parked = &self.parked;
-        self.moves.arriving.retain(|_, it| it.asked || parked.contains_key(&(it.broker, it.client.clone())));
-        for (key, it) in self.moves.arriving.iter_mut().filter(|(_, it)| !it.asked) {
-            it.asked = true;
-            let (broker, client, session, home) = (it.broker, it.client.clone(), it.session, it.home);
-            out.push(Effect::Fetch { conn: *key, home, broker, client, session, take: true });
+        let place = |it: &Arriving| (it.asked.broker, it.asked.client.clone());
+        self.moves.arriving.retain(|_, it| it.waits || parked.contains_key(&place(it)));
+        for (key, it) in self.moves.arriving.iter_mut().filter(|(_, it)| !it.waits) {
+            it.waits = true;
+            out.push(Effect::Fetch { conn: *key, home: it.home, asked: it.asked.clone() });
         }
     }
 
-    /// Whether the state of a session that is kept here has yet to come.
-    pub(super) fn arrives(&self, broker: BrokerId, client: &ClientId) -> bool {
-        self.moves.arriving.values().any(|it| it.broker == broker && it.client == *client)
+    /// Where the state of a session is that is kept here and has yet to come.
+    pub(super) fn awaited(&self, broker: BrokerId, client: &ClientId) -> Option<Home> {
+        let all = &self.moves.arriving;
+        all.values().find(|it| it.asked.broker == broker && it.asked.client == *client).map(|it| it.home)
     }
 
     /// What the shard knows of a session whose queue is gone.
@@ -276,10 +329,10 @@ impl Core {
         let Phase::Importing(importing) = &mut conn.phase else { return };
         let Some(home) = importing.home else { return self.imported(key, out) };
         importing.stage = Stage::Taking;
-        let admitted = &importing.active.admitted;
-        let (broker, client) = (admitted.broker, admitted.client.clone());
-        if let Some(durable) = importing.active.durable {
-            out.push(Effect::Fetch { conn: key, home, broker, client, session: durable.id, take: true });
+        let (broker, client) = importing.place();
+        if let Some(Durable { id: session, .. }) = importing.active.durable {
+            let asked = SessionAsked { broker, client, session, take: true, epoch: importing.active.epoch };
+            out.push(Effect::Fetch { conn: key, home, asked });
         }
     }
 
@@ -295,25 +348,37 @@ impl Core {
     }
 
     /// Another worker asks for a session that is kept here.
-    pub(super) fn on_asked(
-        &mut self,
-        ticket: u64,
-        broker: BrokerId,
-        client: &ClientId,
-        session: SessionId,
-        take: bool,
-        out: &mut Vec<Effect>,
-    ) {
+    pub(super) fn on_asked(&mut self, ticket: u64, asked: &SessionAsked, out: &mut Vec<Effect>) {
+        let (broker, client) = (asked.broker, &asked.client);
         // Nothing is given while this node may not serve, nor what is not all here.
-        if self.lapsed || self.arrives(broker, client) {
-            return out.push(Effect::Answer { ticket, reply: Fetched::Unreachable });
+        let reply = if self.lapsed {
+            Fetched::Unreachable
+        } else if let Some(home) = self.awaited(broker, client) {
+            Fetched::Awaits(home)
+        } else if self.went_on(asked) {
+            Fetched::Superseded
+        } else if asked.take && self.owes(broker, client) {
+            return self.moves.wanted.push(Wanted { ticket, asked: asked.clone(), since: self.clock });
+        } else if asked.take {
+            self.give(asked, out)
+        } else {
+            self.describe(asked).unwrap_or(Fetched::Gone)
+        };
+        out.push(Effect::Answer { ticket, reply });
+    }
+
+    /// Whether the session went on here under a claim that came after the one for which it is asked.
+    fn went_on(&self, asked: &SessionAsked) -> bool {
+        let later = |active: &Active| active.is_session(asked.session) && active.epoch >= asked.epoch;
+        let parked = self.parked.get(&(asked.broker, asked.client.clone()));
+        if let Some(conn) = parked.and_then(|key| self.conns.get(key.index as usize)) {
+            return matches!(&conn.phase, Phase::Parked(active) if later(active));
         }
-        if take && self.owes(broker, client) {
-            let (client, since) = (client.clone(), self.clock);
-            return self.moves.wanted.push(Wanted { ticket, broker, client, session, since });
-        }
-        let reply = if take { self.give(broker, client, session, out) } else { self.describe(broker, client, session) };
-        out.push(Effect::Answer { ticket, reply: reply.unwrap_or(Fetched::Gone) });
+        // Nobody asks a worker that serves the session, but for one that was told so long ago: no index is kept for it.
+        self.conns.iter().any(|(_, conn)| match &conn.phase {
+            Phase::Active(active) => active.admitted.client == asked.client && later(active),
+            _ => false,
+        })
     }
 
     /// Whether publishes of QoS 2 of the session that is kept here are not accepted by everybody. What its client publishes
@@ -326,22 +391,22 @@ impl Core {
 
     /// Gives what was asked for and had to wait.
     pub(super) fn answer_wanted(&mut self, out: &mut Vec<Effect>) {
-        for Wanted { ticket, broker, client, session, since } in std::mem::take(&mut self.moves.wanted) {
+        for Wanted { ticket, asked, since } in std::mem::take(&mut self.moves.wanted) {
             let late = self.clock.since(since) >= PUBLISH_TIMEOUT || self.lapsed;
             if late {
                 out.push(Effect::Answer { ticket, reply: Fetched::Unreachable });
-            } else if self.owes(broker, &client) {
-                self.moves.wanted.push(Wanted { ticket, broker, client, session, since });
+            } else if self.owes(asked.broker, &asked.client) {
+                self.moves.wanted.push(Wanted { ticket, asked, since });
             } else {
-                self.on_asked(ticket, broker, &client, session, true, out);
+                self.on_asked(ticket, &asked, out);
             }
         }
     }
 
-    fn describe(&mut self, broker: BrokerId, client: &ClientId, session: SessionId) -> Option<Fetched> {
-        let key = *self.parked.get(&(broker, client.clone()))?;
+    fn describe(&mut self, asked: &SessionAsked) -> Option<Fetched> {
+        let key = *self.parked.get(&(asked.broker, asked.client.clone()))?;
         let Phase::Parked(active) = &get(&mut self.conns, key)?.phase else { return None };
-        if !active.is_session(session) {
+        if !active.is_session(asked.session) {
             return None;
         }
         let room = &self.rooms[active.room];
@@ -349,21 +414,15 @@ impl Core {
         Some(Fetched::Described(active.filters.iter().filter_map(options).collect()))
     }
 
-    fn give(
-        &mut self,
-        broker: BrokerId,
-        client: &ClientId,
-        session: SessionId,
-        out: &mut Vec<Effect>,
-    ) -> Option<Fetched> {
-        let Some((key, active)) = self.unpark(broker, client, Some(session)) else {
-            return self.moves.given.again(broker, client, session).map(Fetched::State);
+    fn give(&mut self, asked: &SessionAsked, out: &mut Vec<Effect>) -> Fetched {
+        let Some((key, active)) = self.unpark(asked.broker, &asked.client, Some(asked.session)) else {
+            return self.moves.given.again(asked).unwrap_or(Fetched::Gone);
         };
         let state = active.session.export(self.clock);
-        self.moves.given.keep(self.clock, broker, client, session, &state);
+        self.moves.given.keep(self.clock, asked, &state);
         self.moved.retain(|_, to| *to != key);
         self.forget_subscriptions(key, &active, out);
         self.drop_idle_room(active.room);
-        Some(Fetched::State(state))
+        Fetched::State(state)
     }
 }

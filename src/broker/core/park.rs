@@ -81,6 +81,13 @@ impl Core {
         self.moved.get(&key).copied().unwrap_or(key)
     }
 
+    /// Whether the session `id` is kept here.
+    pub(super) fn keeps(&self, broker: BrokerId, client: &ClientId, id: SessionId) -> bool {
+        let parked = self.parked.get(&(broker, client.clone()));
+        let conn = parked.and_then(|key| self.conns.get(key.index as usize));
+        conn.is_some_and(|conn| matches!(&conn.phase, Phase::Parked(active) if active.is_session(id)))
+    }
+
     /// Takes a session that is kept here out: `session`, or whichever it is.
     pub(super) fn unpark(
         &mut self,

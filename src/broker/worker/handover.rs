@@ -1,10 +1,10 @@
 //! Sessions that come from another worker or go to one, as far as this worker's thread is concerned.
 
-use rookery_cluster::handle::{Holder, Home};
+use rookery_cluster::handle::{Holder, Home, SessionAsked};
 use rookery_cluster::ids::BrokerId;
 
 use super::super::core::{ConnKey, Input};
-use super::super::mailbox::{Answer, Asked, Drained, Mail};
+use super::super::mailbox::{Answer, Drained, Mail};
 use super::Shared;
 
 /// Sessions on the move that may wait for this worker at one time: each belongs to a CONNECT elsewhere, which is told to
@@ -13,7 +13,7 @@ const MAX_DRAINS: usize = 16_384;
 
 impl Shared {
     /// Asks where a session is kept: by the cluster, which sees to R14's fences, though it be a sibling.
-    pub(super) fn fetch(&self, conn: ConnKey, home: Home, asked: Asked) {
+    pub(super) fn fetch(&self, conn: ConnKey, home: Home, asked: SessionAsked) {
         let mailbox = self.mailbox();
         let answer: Answer = Box::new(move |reply| mailbox.post(Mail::Fetched { conn, reply }));
         self.config.services.clone().fetch(self.config.id, home, asked, answer);
@@ -34,10 +34,9 @@ impl Shared {
         self.step(Input::Drain { ticket, broker, to });
     }
 
-    pub(super) fn asked(&self, asked: &Asked, answer: Answer) {
+    pub(super) fn asked(&self, asked: &SessionAsked, answer: Answer) {
         let ticket = self.ticket();
         self.tickets.borrow_mut().insert(ticket, answer);
-        let Asked { broker, client, session, take } = asked;
-        self.step(Input::Asked { ticket, broker: *broker, client, session: *session, take: *take });
+        self.step(Input::Asked { ticket, asked });
     }
 }

@@ -8,13 +8,13 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rookery_cluster::clock::{Clock, Moment, SystemClock, UnixMillis};
 use rookery_cluster::handle::{
-    ClaimEvent, ClaimRequest, ClusterEvent, Holder, Home, InterestChange, Leave, Replicas, Run, SendError,
+    ClaimEvent, ClaimRequest, ClusterEvent, Holder, Home, InterestChange, Leave, Replicas, Run, SendError, SessionAsked,
 };
 use rookery_cluster::ids::{BrokerId, ClientId, Epoch, NodeId, Nonce, WorkerId};
 use rookery_cluster::retained::store::Store;
 
 use crate::broker::core::{Admitted, AuthRequest, Bulletin, ConnKey, Fetched, Quota, Settings, Tally, Transport, View};
-use crate::broker::{Answer, Asked, Mail, Mailbox, Services};
+use crate::broker::{Answer, Mail, Mailbox, Services};
 use crate::mqtt::codec::ReasonCode;
 
 type Owner = (BrokerId, ClientId);
@@ -207,7 +207,7 @@ impl Services for Fake {
 
     fn recall(self: Arc<Self>, _: WorkerId, _: BrokerId, _: ClientId, _: Nonce) {}
 
-    fn fetch(self: Arc<Self>, _: WorkerId, _: Home, _: Asked, answer: Answer) {
+    fn fetch(self: Arc<Self>, _: WorkerId, _: Home, _: SessionAsked, answer: Answer) {
         answer(Fetched::Gone);
     }
 

@@ -6,10 +6,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use rookery::broker::core::{ConnKey, Effect, Fetched, Input};
-use rookery_cluster::handle::{ClaimEvent, FiringWill, Holder, Home, Subscription};
-use rookery_cluster::ids::{
-    BrokerId, ClientId, Epoch, GroupId, NodeId, NodeLife, Nonce, SessionId, WillName, WorkerId,
-};
+use rookery_cluster::handle::{ClaimEvent, FiringWill, Holder, Home, SessionAsked, Subscription};
+use rookery_cluster::ids::{BrokerId, Epoch, GroupId, NodeId, NodeLife, Nonce, WillName, WorkerId};
 use rookery_cluster::limits::{CLAIM_TIMEOUT, SESSION_FENCE_TIMEOUT, SESSION_FETCH_TIMEOUT};
 use rookery_cluster::retained::Time;
 use rookery_cluster::sessions::{ClaimKey, Claimant, Outcome, Proposal, Refusal, ShardView};
@@ -21,14 +19,10 @@ use crate::world::{Proc, Sabotage, World};
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 const CONFIRM_AGAIN: std::time::Duration = std::time::Duration::from_millis(250);
 
-/// What is asked of the worker that keeps a session.
+/// What is asked of the worker that keeps a session, and the life for which.
 #[derive(Clone)]
 pub struct Asked {
-    pub broker: BrokerId,
-    pub client: ClientId,
-    pub session: SessionId,
-    pub take: bool,
-    /// The life for which it is asked.
+    pub what: SessionAsked,
     pub by: NodeLife,
 }
 
@@ -43,16 +37,14 @@ impl World {
             Effect::Recall { broker, client, nonce } => {
                 self.recall(life.node, worker, ClaimKey { broker, client }, nonce);
             }
-            Effect::Fetch { conn, home, broker, client, session, take } => {
-                self.fetch(life, worker, conn, home, Asked { broker, client, session, take, by: life });
-            }
+            Effect::Fetch { conn, home, asked: what } => self.fetch(life, worker, conn, home, Asked { what, by: life }),
             Effect::Answer { ticket, reply } => {
                 let answer = self.worker(life, worker).and_then(|it| it.tickets.remove(&ticket));
                 if let Some((asked, answer)) = answer {
-                    let forget = self.cfg.sabotage == Sabotage::ForgetQueue && asked.take;
+                    let forget = self.cfg.sabotage == Sabotage::ForgetQueue && asked.what.take;
                     let reply = if forget { Fetched::Gone } else { reply };
                     if let Fetched::State(_) = reply {
-                        self.kept_moves(&asked.client, asked.by);
+                        self.kept_moves(&asked.what.client, asked.by);
                     }
                     answer.call(self, reply);
                 }
@@ -144,7 +136,7 @@ impl World {
         if self.node(life.node).meta.is_expired(home.life) {
             return answer.call(self, Fetched::Gone);
         }
-        let (to, broker) = (if asked.take { home } else { here }, asked.broker);
+        let (to, broker) = (if asked.what.take { home } else { here }, asked.what.broker);
         let told = answer.clone();
         let told = Once::new(move |w: &mut World, reply: Fetched| match reply {
             Fetched::State(_) => w.fence(life, broker, here, move |w, clear| {
@@ -173,7 +165,8 @@ impl World {
         let breaks = self.rng.percent(50);
         let patience = if breaks { self.rng.millis(500, 8000) } else { SESSION_FETCH_TIMEOUT };
         self.later(at, patience, move |w| late.call(w, Fetched::Unreachable));
-        self.datagram(life.node, home.life.node, "fetch", move |w| w.fetched_from(at, home, asked, answer));
+        let kind = if asked.what.take { "take" } else { "describe" };
+        self.datagram(life.node, home.life.node, kind, move |w| w.fetched_from(at, home, asked, answer));
     }
 
     /// The call has come to the node that keeps the session.
@@ -199,8 +192,7 @@ impl World {
         it.next_ticket += 1;
         let ticket = it.next_ticket;
         it.tickets.insert(ticket, (asked.clone(), answer));
-        let Asked { broker, client, session, take, .. } = &asked;
-        self.input(life, worker, Input::Asked { ticket, broker: *broker, client, session: *session, take: *take });
+        self.input(life, worker, Input::Asked { ticket, asked: &asked.what });
     }
 
     // ---- the fence of a move ----

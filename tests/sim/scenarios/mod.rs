@@ -42,7 +42,16 @@ struct Scene(World);
 impl Scene {
     /// Nodes that all serve; node 3 leads every group.
     fn new(nodes: u64) -> Self {
-        let mut scene = Self(World::new(7, Config::calm(nodes)));
+        Self::of(nodes, Config::calm(nodes))
+    }
+
+    /// The same, of nodes that have one worker each.
+    fn of_one_worker(nodes: u64) -> Self {
+        Self::of(nodes, Config { workers: 1, ..Config::calm(nodes) })
+    }
+
+    fn of(nodes: u64, config: Config) -> Self {
+        let mut scene = Self(World::new(7, config));
         scene.must("all nodes serve", 10_000, |w| w.all_serve());
         let last = NodeId(nodes);
         let groups: Vec<GroupId> = scene.0.groups.keys().copied().collect();

@@ -84,3 +84,38 @@ fn r14_a_state_whose_answer_is_lost_is_not() {
     s.must("all delivered", 500, |w| w.socks.get(id).got == msgs);
     s.end();
 }
+
+/// The client is gone before its new node got anything, and is back at the old one, where all of its session is. The part
+/// that was left behind at the new node is not gone on with later.
+#[test]
+fn r14_a_session_that_did_not_move_goes_on_where_it_is_and_nowhere_else() {
+    let mut s = Scene::of_one_worker(3);
+    let publisher = s.up("bob", THREE);
+    let id = s.kept("kay", ONE, Terms::KEEP);
+    s.kept_subscribes(id, "t", QoS::AtLeastOnce);
+    s.0.hang_up(id);
+    s.run(20);
+    let mut msgs = vec![s.0.publish(publisher, "t", QoS::AtLeastOnce)];
+    s.run(20);
+    s.0.net.lose.insert(("take", ONE), u32::MAX);
+    let id = s.0.connect_keeper("kay", TWO, Terms::KEEP);
+    s.must("taken", 500, |w| w.net.lose[&("take", ONE)] < u32::MAX);
+    s.0.hang_up(id);
+    s.run(20);
+    msgs.push(s.0.publish(publisher, "t", QoS::AtLeastOnce));
+    let id = s.kept("kay", ONE, Terms::KEEP);
+    s.must("all delivered", 500, |w| w.socks.get(id).got == msgs);
+    msgs.push(s.0.publish(publisher, "t", QoS::AtLeastOnce));
+    s.must("acknowledged", 500, |w| w.socks.get(id).got == msgs);
+    s.run(20);
+    s.0.hang_up(id);
+    s.run(20);
+    let last = s.0.publish(publisher, "t", QoS::AtLeastOnce);
+    s.run(20);
+    s.0.net.heal();
+    s.run(9000);
+    let id = s.kept("kay", TWO, Terms::KEEP);
+    assert!(s.present(id));
+    s.must("what it has yet to get, delivered", 500, |w| w.socks.get(id).got == [last]);
+    s.end();
+}

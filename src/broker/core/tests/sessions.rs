@@ -1,6 +1,6 @@
 //! Sessions that outlive their connections: parked, gone on with here, moved to another worker or node, ended.
 
-use rookery_cluster::handle::{Home, SessionGrant};
+use rookery_cluster::handle::{Home, SessionAsked, SessionGrant};
 use rookery_cluster::ids::WillName;
 
 use super::*;
@@ -27,6 +27,18 @@ fn durable(clean_start: bool) -> Connect {
 fn connack(w: &mut World, conn: ConnKey) -> bool {
     match &w.sent(conn, Version::V5)[..] {
         [Packet::Connack(connack)] => connack.session_present,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn asked(take: bool, epoch: u64) -> SessionAsked {
+    SessionAsked { broker: B, client: "s".into(), session: ID, take, epoch: Epoch(epoch) }
+}
+
+/// What a worker answers at once.
+fn ask(w: &mut World, asked: &SessionAsked) -> Fetched {
+    match w.step(Input::Asked { ticket: 3, asked }).pop() {
+        Some(Effect::Answer { ticket: 3, reply }) => reply,
         other => panic!("{other:?}"),
     }
 }
@@ -164,17 +176,9 @@ fn a_session_moves_to_another_worker_with_what_it_queued_and_nothing_comes_twice
 
     let (conn, nonce) = new.claiming_by(durable(false));
     let asks = new.step(granted(nonce, 2, true, Some(home)));
-    let fetch = |take| Effect::Fetch { conn, home, broker: B, client: "s".into(), session: ID, take };
+    let fetch = |take| Effect::Fetch { conn, home, asked: asked(take, 2) };
     assert_eq!(asks, [fetch(false)]);
-    let client: ClientId = "s".into();
-    let ask = |old: &mut World, take| {
-        let asked = Input::Asked { ticket: 3, broker: B, client: &client, session: ID, take };
-        match old.step(asked).pop() {
-            Some(Effect::Answer { ticket: 3, reply }) => reply,
-            other => panic!("{other:?}"),
-        }
-    };
-    let described = ask(&mut old, false);
+    let described = ask(&mut old, &asked(false, 2));
     assert_eq!(described, Fetched::Described(vec![("t".into(), 2)]));
     let effects = new.step(Input::Fetched { conn, reply: described });
     let [Effect::Subscribe { token, .. }] = effects[..] else { panic!("{effects:?}") };
@@ -188,7 +192,7 @@ fn a_session_moves_to_another_worker_with_what_it_queued_and_nothing_comes_twice
     assert_eq!(*to, sibling);
     new.step(Input::Forwarded { origin: origin(old.core.life, WorkerId(0)), via: Via::Worker, runs: &batch.runs });
     assert_eq!(new.step(Input::Barrier { token, seen: true }), [fetch(true)]);
-    let mut state = old.step(Input::Asked { ticket: 4, broker: B, client: &client, session: ID, take: true });
+    let mut state = old.step(Input::Asked { ticket: 4, asked: &asked(true, 2) });
     let Some(Effect::Answer { reply, .. }) = state.pop() else { panic!("{state:?}") };
     assert_eq!(state, [Effect::Unsubscribe { broker: B, filter: "t".into() }]);
     assert_eq!(new.step(Input::Fetched { conn, reply }), []);
@@ -198,7 +202,7 @@ fn a_session_moves_to_another_worker_with_what_it_queued_and_nothing_comes_twice
         if c.session_present && a.dup && &a.payload[..] == b"a" && !b.dup && &b.payload[..] == b"b"),
         "{sent:?}"
     );
-    assert_eq!(ask(&mut old, false), Fetched::Gone);
+    assert_eq!(ask(&mut old, &asked(false, 3)), Fetched::Gone);
 }
 
 #[test]
@@ -300,8 +304,8 @@ fn without_a_lease_a_session_is_kept_and_not_given() {
     let (conn, _) = first(&mut w);
     w.step(Input::Closed { conn });
     w.serving_until = w.now;
-    let client: ClientId = "s".into();
-    let ask = |ticket| Input::Asked { ticket, broker: B, client: &client, session: ID, take: true };
+    let asked = asked(true, 2);
+    let ask = |ticket| Input::Asked { ticket, asked: &asked };
     assert_eq!(w.step(ask(1)), [Effect::Answer { ticket: 1, reply: Fetched::Unreachable }]);
     assert_eq!(w.core.parked(), 1);
     w.serving_until = w.now + LEASE;
@@ -311,14 +315,14 @@ fn without_a_lease_a_session_is_kept_and_not_given() {
     assert_eq!(w.step(Input::Will { token: 3, broker: B, will: &will }), [Effect::WillRefused { token: 3 }]);
 }
 
-/// A session at `ELSEWHERE` whose state is asked for by a connection here, which is then gone.
-fn left_while_taken(w: &mut World) -> ConnKey {
+/// A session at `from` whose state is asked for by a connection here, which is then gone.
+fn left_while_taken_from(w: &mut World, from: Home) -> ConnKey {
     let (conn, nonce) = w.claiming_by(durable(false));
-    w.step(granted(nonce, 2, true, Some(ELSEWHERE)));
+    w.step(granted(nonce, 2, true, Some(from)));
     let described = Fetched::Described(vec![("t".into(), 1)]);
     let effects = w.step(Input::Fetched { conn, reply: described });
     let [Effect::Subscribe { token, .. }] = effects[..] else { panic!("{effects:?}") };
-    assert!(matches!(&w.step(Input::Barrier { token, seen: true })[..], [Effect::Fetch { take: true, .. }]));
+    assert!(matches!(&w.step(Input::Barrier { token, seen: true })[..], [Effect::Fetch { asked, .. }] if asked.take));
     let left = w.step(Input::Closed { conn });
     let home = Some(here(w));
     let [Effect::Release { leave, .. }] = &left[..] else { panic!("{left:?}") };
@@ -334,18 +338,16 @@ fn a_session_whose_client_is_gone_while_it_moves_is_kept_where_it_arrives() {
     let (from, _) = old.connect(Version::V5, "p");
     publish(&mut old, from, "a", 1);
     old.step(Input::Closed { conn });
-    let client: ClientId = "s".into();
-    let mut state = old.step(Input::Asked { ticket: 4, broker: B, client: &client, session: ID, take: true });
+    let mut state = old.step(Input::Asked { ticket: 4, asked: &asked(true, 2) });
     let Some(Effect::Answer { reply, .. }) = state.pop() else { panic!("{state:?}") };
 
     let mut w = World::new();
     w.core.worker = WorkerId(1);
-    let asked_by = left_while_taken(&mut w);
+    let asked_by = left_while_taken_from(&mut w, ELSEWHERE);
     let (from, _) = w.connect(Version::V5, "p");
     publish(&mut w, from, "b", 1);
     // Until it is all here, nobody goes on with it, here or elsewhere.
-    let ask = Input::Asked { ticket: 5, broker: B, client: &client, session: ID, take: true };
-    assert_eq!(w.step(ask), [Effect::Answer { ticket: 5, reply: Fetched::Unreachable }]);
+    assert_eq!(ask(&mut w, &asked(true, 3)), Fetched::Awaits(ELSEWHERE));
     let (early, nonce) = w.claiming_by(durable(false));
     let home = Some(here(&w));
     let refused = w.step(granted(nonce, 3, true, home));
@@ -404,7 +406,6 @@ fn r14_a_state_that_does_not_come_is_asked_for_again() {
 fn r14_a_session_waits_for_what_its_client_published() {
     let mut w = World::new();
     w.peer_wants("t");
-    let client: ClientId = "s".into();
     for accepted in [true, false] {
         let (conn, _) = first(&mut w);
         let publish =
@@ -412,8 +413,7 @@ fn r14_a_session_waits_for_what_its_client_published() {
         w.packet(conn, Version::V5, &Packet::Publish(Box::new(publish)));
         w.flush();
         w.step(Input::Closed { conn });
-        let ask = Input::Asked { ticket: 1, broker: B, client: &client, session: ID, take: true };
-        assert_eq!(w.step(ask), []);
+        assert_eq!(w.step(Input::Asked { ticket: 1, asked: &asked(true, 2) }), []);
         if accepted {
             let given = w.step(Input::Accepted { from: PEER, through: 1 });
             assert!(matches!(&given[..], [Effect::Answer { ticket: 1, reply: Fetched::State(_) }]), "{given:?}");
@@ -435,22 +435,85 @@ fn r14_a_state_whose_answer_was_lost_is_given_again() {
     let (from, _) = w.connect(Version::V5, "p");
     w.step(Input::Closed { conn });
     publish(&mut w, from, "a", 1);
-    let client: ClientId = "s".into();
-    let ask = |w: &mut World, session, take| match w
-        .step(Input::Asked { ticket: 3, broker: B, client: &client, session, take })
-        .pop()
-    {
-        Some(Effect::Answer { ticket: 3, reply }) => reply,
-        other => panic!("{other:?}"),
-    };
-    let state = ask(&mut w, ID, true);
+    let state = ask(&mut w, &asked(true, 2));
     assert!(matches!(state, Fetched::State(_)));
-    assert_eq!(ask(&mut w, ID, true), state);
-    assert_eq!(ask(&mut w, ID, false), Fetched::Gone, "to whoever comes later it is not here");
-    assert_eq!(ask(&mut w, SessionId(41), true), Fetched::Gone);
+    assert_eq!(ask(&mut w, &asked(true, 2)), state);
+    assert_eq!(ask(&mut w, &asked(true, 3)), state, "whoever asked first may have gone");
+    assert_eq!(ask(&mut w, &asked(true, 2)), state);
+    assert_eq!(ask(&mut w, &asked(false, 3)), Fetched::Gone, "to whoever comes later it is not here");
+    assert_eq!(ask(&mut w, &SessionAsked { session: SessionId(41), ..asked(true, 3) }), Fetched::Gone);
     w.now = w.now + Duration::from_secs(60);
     w.step(Input::Tick);
-    assert_eq!(ask(&mut w, ID, true), Fetched::Gone);
+    assert_eq!(ask(&mut w, &asked(true, 2)), Fetched::Gone);
+}
+
+/// The client was gone before the other worker had any of its session, and is back where all of it is.
+#[test]
+fn r14_a_session_goes_on_where_all_of_it_is_and_not_where_a_part_was_left_behind() {
+    let (mut all, mut part) = (World::new(), World::new());
+    part.core.worker = WorkerId(1);
+    let (conn, nonce) = first(&mut all);
+    subscribe(&mut all, conn, nonce, "t");
+    let (from, _) = all.connect(Version::V5, "p");
+    all.step(Input::Closed { conn });
+    publish(&mut all, from, "a", 1);
+    let home = here(&all);
+    let taken_by = left_while_taken_from(&mut part, home);
+
+    let (conn, nonce) = all.claiming_by(durable(false));
+    let asks = all.step(granted(nonce, 3, true, Some(here(&part))));
+    assert_eq!(asks, [Effect::Fetch { conn, home: here(&part), asked: asked(false, 3) }]);
+    let reply = ask(&mut part, &asked(false, 3));
+    assert_eq!(reply, Fetched::Awaits(home));
+    assert_eq!(all.step(Input::Fetched { conn, reply }), []);
+    let sent = all.sent(conn, Version::V5);
+    assert!(
+        matches!(&sent[..], [Packet::Connack(c), Packet::Publish(a)] if c.session_present && &a.payload[..] == b"a"),
+        "{sent:?}"
+    );
+    // Served or kept, nobody gets it for an earlier claim; and the part is of no use to anybody.
+    assert_eq!(ask(&mut all, &asked(true, 2)), Fetched::Superseded);
+    all.step(Input::Closed { conn });
+    assert_eq!(ask(&mut all, &asked(true, 2)), Fetched::Superseded);
+    let gone = part.step(Input::Fetched { conn: taken_by, reply: Fetched::Superseded });
+    assert_eq!(gone, [Effect::Unsubscribe { broker: B, filter: "t".into() }]);
+    assert_eq!(part.core.parked(), 0);
+    // Nor what was given for a later one.
+    assert!(matches!(ask(&mut all, &asked(true, 5)), Fetched::State(_)));
+    assert_eq!(ask(&mut all, &asked(true, 4)), Fetched::Superseded);
+}
+
+/// A worker that has a session, and is told by the shard that another one has it.
+#[test]
+fn r14_what_was_left_behind_of_a_session_is_dropped_where_it_moves_to() {
+    for reply in [Fetched::Described(vec![("t".into(), 2)]), Fetched::Gone, Fetched::Unreachable] {
+        let mut w = World::new();
+        let (conn, nonce) = first(&mut w);
+        subscribe(&mut w, conn, nonce, "t");
+        let (from, _) = w.connect(Version::V5, "p");
+        w.step(Input::Closed { conn });
+        publish(&mut w, from, "a", 1);
+        let (conn, nonce) = w.claiming_by(durable(false));
+        w.step(granted(nonce, 2, true, Some(ELSEWHERE)));
+        let effects = w.step(Input::Fetched { conn, reply: reply.clone() });
+        match reply {
+            Fetched::Described(_) => {
+                assert_eq!(w.core.parked(), 0);
+                let [Effect::Unsubscribe { .. }, Effect::Subscribe { token, .. }] = effects[..] else {
+                    panic!("{effects:?}")
+                };
+                w.step(Input::Barrier { token, seen: true });
+                w.step(Input::Fetched { conn, reply: Fetched::Gone });
+                assert!(connack(&mut w, conn));
+            }
+            // There is nothing better than what is here.
+            Fetched::Gone => {
+                let sent = w.sent(conn, Version::V5);
+                assert!(matches!(&sent[..], [Packet::Connack(_), Packet::Publish(_)]), "{sent:?}");
+            }
+            _ => assert_eq!(w.core.parked(), 1),
+        }
+    }
 }
 
 #[test]
