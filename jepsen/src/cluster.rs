@@ -261,6 +261,16 @@ impl Cluster {
         until(&format!("node {id} is dead"), async || !is_alive(pid)).await
     }
 
+    /// Stops node `id` in its tracks (SIGSTOP): it keeps its connections and does nothing, until [`Cluster::resume`].
+    pub fn pause(&self, id: u64) {
+        signal(self.info.node(id).pid, Signal::STOP);
+    }
+
+    /// Lets node `id` go on after [`Cluster::pause`].
+    pub fn resume(&self, id: u64) {
+        signal(self.info.node(id).pid, Signal::CONT);
+    }
+
     /// Starts node `id` again, which was killed, and waits until it serves clients.
     ///
     /// # Errors

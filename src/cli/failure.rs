@@ -51,7 +51,7 @@ impl Failure {
         Self { kind: Kind::Unknown, what: what.to_string(), hint: None }
     }
 
-    /// This node has no place in its cluster any more: exit code [`GONE`].
+    /// This node has no place in its cluster any more: exit code `GONE`.
     pub fn gone(what: impl fmt::Display) -> Self {
         Self { kind: Kind::Gone, what: what.to_string(), hint: None }
     }

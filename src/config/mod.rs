@@ -3,7 +3,7 @@
 //! environment, flag.
 //!
 //! [`FIELDS`] is the table: key, default, bounds and documentation of every setting. The reference page is
-//! generated from it ([`reference`]), the flags too ([`Flags`]); a section file turns its part into types.
+//! generated from it ([`reference()`]), the flags too ([`Flags`]); a section file turns its part into types.
 
 mod api;
 mod cluster;

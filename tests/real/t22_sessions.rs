@@ -5,7 +5,7 @@ use rookery::mqtt::codec::{Connack, MessageProperties, QoS, ReasonCode, Will};
 use rookery_jepsen::Cluster;
 use rookery_jepsen::cluster::until;
 
-use crate::harness::{connect, credentials, next_message, three};
+use crate::harness::{connect, credentials, ended, next_message, three};
 
 /// A connection to node `id` that asks for a session; tried again while the node has none to give.
 async fn session(
@@ -83,6 +83,29 @@ async fn t22_the_subscriptions_of_a_session_outlive_its_node() {
         publisher.publish(topic, "still", QoS::AtLeastOnce, false).await.expect("is acknowledged");
     }
     assert_eq!(next_message(&mut held).await, ("kept".into(), "still".into()));
+}
+
+/// A node that hangs still holds its connections, and what it kept; it may not go on with either once others do.
+#[tokio::test]
+async fn t22_a_session_whose_node_hangs_goes_on_elsewhere_and_only_there() {
+    let cluster = three().await;
+    let [who, other] = &credentials(&cluster)[..] else { panic!("dev issues two credentials") };
+    let (mut held, _) = session(&cluster, 3, who, |_| {}).await;
+    held.subscribe(&[("kept", QoS::AtLeastOnce)]).await.expect("subscribes");
+    cluster.pause(3);
+    let (mut moved, connack) = session(&cluster, 1, who, |_| {}).await;
+    assert!(connack.session_present);
+    let mut publisher = connect(&cluster, 2, other).await;
+    publisher.publish("kept", "meanwhile", QoS::AtLeastOnce, false).await.expect("is acknowledged");
+    assert_eq!(next_message(&mut moved).await, ("kept".into(), "meanwhile".into()));
+    cluster.resume(3);
+    ended(&mut held).await;
+    settled(&mut moved).await;
+    drop(moved);
+    publisher.publish("kept", "later", QoS::AtLeastOnce, false).await.expect("is acknowledged");
+    let (mut back, connack) = session(&cluster, 3, who, |_| {}).await;
+    assert!(connack.session_present);
+    assert_eq!(next_message(&mut back).await, ("kept".into(), "later".into()));
 }
 
 fn will(topic: &str) -> Option<Will> {

@@ -23,7 +23,7 @@ pub enum Input<'a> {
     Authenticated { conn: ConnKey, result: Result<Admitted, ReasonCode> },
     /// About a claim.
     Claim(ClaimEvent),
-    /// Publishes from another node or worker, see [`origin`]: delivered to this worker's connections only, but for those
+    /// Publishes from another node or worker, see [`super::origin`]: delivered to this worker's connections only, but for those
     /// of shared subscriptions whose members are gone.
     Forwarded { origin: u64, via: Via<'a>, runs: &'a [Run] },
     /// A destination accepted batches up to `through`.
