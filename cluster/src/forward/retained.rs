@@ -35,11 +35,14 @@ pub(super) struct Retained {
     replicas: RwLock<Arc<Replicas>>,
     /// Told when the gate may have opened.
     news: Notify,
+    /// Told when all peers are to be compared with once more.
+    again: Notify,
 }
 
 impl Retained {
     pub(super) fn new(store: Store, own: NodeId) -> Self {
-        Self { store, replication: Mutex::new(Replication::new(own)), replicas: RwLock::default(), news: Notify::new() }
+        let replication = Mutex::new(Replication::new(own));
+        Self { store, replication, replicas: RwLock::default(), news: Notify::new(), again: Notify::new() }
     }
 
     pub(super) fn replicas(&self) -> Arc<Replicas> {
@@ -105,6 +108,9 @@ impl Inner {
         if retained.replication.lock().falls_in_step() {
             self.ports.iter().for_each(|port| port.post(ClusterEvent::RetainedInStep));
         }
+        if retained.replication.lock().again(self.clock.now()) {
+            retained.again.notify_waiters();
+        }
         if !retained.replication.lock().completes(retained.store.sound()) {
             return;
         }
@@ -132,13 +138,16 @@ pub(super) async fn run(inner: Arc<Inner>, peer: NodeLife) {
     inner.until_heard_by(peer).await;
     let mut pause = BACKOFF_FIRST;
     loop {
+        let again = retained.again.notified();
+        tokio::pin!(again);
+        again.as_mut().enable();
         let began = inner.clock.now();
         match copy(&inner, retained, peer).await {
             Ok(copied) => {
                 retained.replication.lock().on_copied(peer.node, began, copied);
                 inner.check_gate();
                 pause = BACKOFF_FIRST;
-                tokio::time::sleep(limits::RETAINED_COMPARE_EVERY).await;
+                let _ = tokio::time::timeout(limits::RETAINED_COMPARE_EVERY, again).await;
             }
             Err(why) => {
                 tracing::debug!(%peer, error = %why, "retained messages are not compared");
@@ -173,8 +182,8 @@ async fn copy(inner: &Inner, retained: &Retained, peer: NodeLife) -> Result<Copi
                 let request = proto::RetainedRecordsRequest { hello, broker: name, buckets, after };
                 let reply = within(client.retained_records(request)).await?;
                 let writes: Vec<Write> = reply.records.into_iter().map(|it| wire::parse_record(broker, it)).collect();
-                let agrees = store.copy(&writes).map_err(|ahead| Status::unavailable(ahead.to_string()))?;
-                comparison.on_records(agrees, Some(reply.next).filter(|next| !next.is_empty()))
+                let took = store.copy(&writes).map_err(|ahead| Status::unavailable(ahead.to_string()))?;
+                comparison.on_records(took, Some(reply.next).filter(|next| !next.is_empty()))
             }
         };
         match next {

@@ -26,8 +26,17 @@ pub enum Ask {
 pub struct Copied {
     /// Its word that it has all that it ever promised, at every answer.
     pub sound: bool,
-    /// It had no message that a tombstone here removes.
+    /// What became of its records.
+    pub took: Took,
+}
+
+/// What became of copied records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Took {
+    /// None was a message that a tombstone here removes.
     pub agrees: bool,
+    /// One was a message that this node lacked.
+    pub gained: bool,
 }
 
 /// What follows an answer.
@@ -53,7 +62,7 @@ pub struct Comparison {
 impl Comparison {
     /// A comparison, and the first question.
     pub fn begin() -> (Self, Ask) {
-        let copied = Copied { sound: true, agrees: true };
+        let copied = Copied { sound: true, took: Took { agrees: true, gained: false } };
         (Self { copied, differ: VecDeque::new(), more: None }, Ask::Digests(None))
     }
 
@@ -72,10 +81,10 @@ impl Comparison {
         self.next(None)
     }
 
-    /// Records came and were taken; `agrees` says that none is a message which a tombstone here removes. `after`: where
-    /// the next ones begin, if there are more.
-    pub fn on_records(&mut self, agrees: bool, after: Option<String>) -> Next {
-        self.copied.agrees &= agrees;
+    /// Records came, and `took` says what became of them. `after`: where the next ones begin, if there are more.
+    pub fn on_records(&mut self, took: Took, after: Option<String>) -> Next {
+        self.copied.took.agrees &= took.agrees;
+        self.copied.took.gained |= took.gained;
         if after.is_none() {
             self.differ.pop_front();
         }
@@ -114,10 +123,11 @@ mod tests {
         assert_eq!(first, Ask::Digests(None));
         let page = [(BrokerId(1), sums(0)), (BrokerId(2), sums(2)), (BrokerId(3), sums(5))];
         assert_eq!(it.on_digests(&page, true, true, ours), of(1, 1, None));
-        assert_eq!(it.on_records(true, Some("t".into())), of(1, 1, Some("t")));
-        assert_eq!(it.on_records(false, None), of(3, 32, None));
-        assert_eq!(it.on_records(true, None), Next::Ask(Ask::Digests(Some(BrokerId(3)))));
-        let done = Next::Done(Copied { sound: false, agrees: false });
+        let took = |agrees, gained| Took { agrees, gained };
+        assert_eq!(it.on_records(took(true, true), Some("t".into())), of(1, 1, Some("t")));
+        assert_eq!(it.on_records(took(false, false), None), of(3, 32, None));
+        assert_eq!(it.on_records(took(true, false), None), Next::Ask(Ask::Digests(Some(BrokerId(3)))));
+        let done = Next::Done(Copied { sound: false, took: took(false, true) });
         assert_eq!(
             it.on_digests(&[], true, false, ours),
             done,
@@ -128,7 +138,7 @@ mod tests {
     #[test]
     fn equal_tables_ask_once() {
         let (mut it, _) = Comparison::begin();
-        let done = Next::Done(Copied { sound: true, agrees: true });
+        let done = Next::Done(Copied { sound: true, took: Took { agrees: true, gained: false } });
         assert_eq!(it.on_digests(&[(BrokerId(1), sums(3))], false, true, |_| sums(3)), done);
     }
 }

@@ -24,7 +24,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use comparison::{Ask, Comparison, Copied, Next};
+pub use comparison::{Ask, Comparison, Copied, Next, Took};
 pub use digest::{BUCKETS, Digests, differing};
 pub use gate::Gate;
 pub use record::{Record, Stamp, Time};

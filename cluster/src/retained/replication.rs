@@ -51,7 +51,17 @@ impl Replication {
 
     /// Everything that `peer` had was copied, by a comparison that began at that moment.
     pub fn on_copied(&mut self, peer: NodeId, began: Moment, copied: Copied) {
-        self.gate.on_copied(peer, began, copied.sound, copied.agrees);
+        self.gate.on_copied(peer, began, copied);
+    }
+
+    /// Whether `peer` is to be copied from before this node answers.
+    pub fn waits_for(&self, peer: NodeId) -> bool {
+        self.gate.waits_for(peer)
+    }
+
+    /// Whether the live peers are to be compared with once more, from `now` on: see [`Gate`]. True once.
+    pub fn again(&mut self, now: Moment) -> bool {
+        self.gate.again(&self.peers, now)
     }
 
     /// The live peers, who must all take what is published from now on.
@@ -85,6 +95,7 @@ impl Replication {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::retained::Took;
 
     fn set(nodes: &[u64]) -> BTreeSet<NodeId> {
         nodes.iter().map(|n| NodeId(*n)).collect()
@@ -105,7 +116,7 @@ mod tests {
         it.on_followed(NodeId(2));
         assert!(it.falls_in_step());
         assert!(!it.falls_in_step());
-        it.on_copied(NodeId(2), Moment::default(), Copied { sound: true, agrees: true });
+        it.on_copied(NodeId(2), Moment::default(), Copied { sound: true, took: Took { agrees: true, gained: false } });
         assert!(it.completes(true));
         assert!(!it.completes(true));
     }

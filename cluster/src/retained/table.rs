@@ -196,6 +196,11 @@ impl Table {
             .is_none_or(|topics| topics.slots.len() < bounds.records || topics.slots.contains_key(key(name).as_str()))
     }
 
+    /// Whether `record` is a message that is later than what is here of its topic.
+    pub fn lacks(&self, broker: BrokerId, name: &str, record: &Record) -> bool {
+        record.message.is_some() && self.get(broker, name).is_none_or(|ours| record.beats(ours))
+    }
+
     /// Whether the topic has a tombstone that removes `record`, a message.
     pub fn removes(&self, broker: BrokerId, name: &str, record: &Record) -> bool {
         record.message.is_some()

@@ -53,6 +53,13 @@ impl World {
         if broker.copying.replication.falls_in_step() {
             (0..self.cfg.workers).for_each(|worker| self.post(own, worker, Mail::Retained(News::InStep)));
         }
+        let (now, live) = (self.local(own.node), self.node(own.node).live());
+        let Some(broker) = self.node(own.node).broker.as_mut() else { return };
+        if broker.copying.replication.again(now) {
+            let waits = |peer: &NodeLife| broker.copying.replication.waits_for(peer.node);
+            let again: Vec<NodeLife> = live.into_iter().filter(waits).collect();
+            again.into_iter().for_each(|peer| self.compare(own, peer));
+        }
         let Some(broker) = self.node(own.node).broker.as_mut() else { return };
         let complete = broker.copying.replication.completes(store.sound()) || (trusting && !broker.copying.complete);
         if !complete {
@@ -145,8 +152,8 @@ impl World {
             Answer::Records { broker, records, next } => {
                 let write = |(topic, record): (String, Record)| Write { broker, topic: Arc::from(topic), record };
                 let writes: Vec<Write> = records.into_iter().map(write).collect();
-                let Some(agrees) = self.take_copied(own.node, &writes) else { return self.compare_again(own, peer) };
-                it.comparison.borrow_mut().on_records(agrees, next)
+                let Some(took) = self.take_copied(own.node, &writes) else { return self.compare_again(own, peer) };
+                it.comparison.borrow_mut().on_records(took, next)
             }
         };
         match next {

@@ -13,9 +13,10 @@ use rookery_cluster::disk::MemDisk;
 use rookery_cluster::handle::{Holder, Replicas, Run};
 use rookery_cluster::ids::{BrokerId, NodeId, NodeLife};
 use rookery_cluster::retained::store::{Durable, Store, StoreConfig, Write};
-use rookery_cluster::retained::{Came, Cursor, Full, Page, Pages, Record, Replication, Time};
+use rookery_cluster::retained::{Came, Cursor, Full, Page, Pages, Record, Replication, Time, Took};
 
 use super::worker::Mail;
+use crate::client::SockId;
 use crate::rng::Rng;
 use crate::world::{BROKER, Sabotage, World};
 
@@ -54,8 +55,21 @@ pub struct Copying {
 
 /// What comes to a worker from the store.
 pub enum News {
-    Stored { batches: usize, through: u64 },
-    Page { conn: ConnKey, broker: BrokerId, filter: Arc<str>, page: Page },
+    Stored {
+        batches: usize,
+        through: u64,
+    },
+    Page {
+        conn: ConnKey,
+        broker: BrokerId,
+        filter: Arc<str>,
+        page: Page,
+    },
+    /// All that was in the mailbox when the last page was read has been performed.
+    Read {
+        sock: SockId,
+        filter: Arc<str>,
+    },
     InStep,
     Complete,
 }
@@ -248,13 +262,13 @@ impl World {
         self.store_turn_soon(node);
     }
 
-    /// Takes what was copied from a peer; whether it agrees, nothing if it is refused.
-    pub fn take_copied(&mut self, node: NodeId, writes: &[Write]) -> Option<bool> {
+    /// Takes what was copied from a peer; what became of it, nothing if it is refused.
+    pub fn take_copied(&mut self, node: NodeId, writes: &[Write]) -> Option<Took> {
         let store = self.store(node)?;
-        let agrees = store.copy(writes).ok()?;
+        let took = store.copy(writes).ok()?;
         self.p09_taken(node, writes);
         self.take(node, &[], Came::Copied, Some(Told::Topics(writes.iter().map(|w| w.topic.clone()).collect())));
-        Some(agrees)
+        Some(took)
     }
 
     pub fn store_turn_soon(&mut self, node: NodeId) {
@@ -377,9 +391,11 @@ impl World {
                 let sock = self.worker(life, worker).and_then(|it| it.socks.get(&conn).copied());
                 self.input(life, worker, Input::Retained { conn, filter: &filter, page });
                 if let Some(sock) = sock.filter(|_| last) {
-                    self.p09_read(sock, &filter);
+                    // What replaced messages of the page is in the mailbox by now.
+                    self.post(life, worker, Mail::Retained(News::Read { sock, filter }));
                 }
             }
+            News::Read { sock, filter } => self.p09_read(sock, &filter),
         }
     }
 }

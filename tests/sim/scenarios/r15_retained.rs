@@ -79,6 +79,23 @@ fn r15_a_deletion_reaches_who_was_away() {
     s.end();
 }
 
+/// A node that starts has nothing to delete yet when it asks the one that deleted, and gets the message from one that waits
+/// for the time of the deletion to come: it does not keep it.
+#[test]
+fn r15_what_one_peer_has_deleted_is_not_copied_from_another() {
+    let mut s = Scene::new(3);
+    let publisher = s.up("ann", ONE);
+    s.ended(TWO);
+    s.retained(publisher, "t", Retain::Stays);
+    s.0.node(ONE).shelf.ahead = 2000;
+    let deletion = s.0.publish_retained(publisher, "t", QoS::AtLeastOnce, Retain::Deletes);
+    s.0.start_node(TWO);
+    s.must("it serves", 3000, |w| w.all_serve());
+    s.must("acknowledged", 4000, |w| w.oracle.msg(deletion).answered.is_some_and(|(_, why)| !why.is_error()));
+    assert!(s.read("bob", TWO, "t").is_empty());
+    s.end();
+}
+
 /// A peer whose clock is more than 500 ms ahead is refused until the time has come, and its publisher waits as long.
 #[test]
 fn r15_a_clock_that_is_ahead_is_waited_for() {

@@ -28,7 +28,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use self::writer::Writer;
-use super::{Bounds, Came, Cursor, Digests, Full, Page, Pages, Record, Table, Time, Totals};
+use super::{Bounds, Came, Cursor, Digests, Full, Page, Pages, Record, Table, Time, Took, Totals};
 use crate::clock::{Moment, SharedClock, UnixMillis};
 use crate::disk::SharedDisk;
 use crate::ids::BrokerId;
@@ -261,18 +261,20 @@ impl Store {
         self.shared.push(items, durable, taken);
     }
 
-    /// Takes records that were copied from a peer. Whether none is a message that a tombstone here removes.
+    /// Takes records that were copied from a peer; what became of them.
     ///
     /// # Errors
     /// [`Ahead`]: none was taken.
-    pub fn copy(&self, writes: &[Write]) -> Result<bool, Ahead> {
+    pub fn copy(&self, writes: &[Write]) -> Result<Took, Ahead> {
         writes.iter().try_for_each(|write| self.check(write.record.stamp.time))?;
-        let agrees = {
+        let took = {
             let table = self.shared.table.read();
-            !writes.iter().any(|write| table.removes(write.broker, &write.topic, &write.record))
+            let removed = |write: &Write| table.removes(write.broker, &write.topic, &write.record);
+            let lacking = |write: &Write| table.lacks(write.broker, &write.topic, &write.record);
+            Took { agrees: !writes.iter().any(removed), gained: writes.iter().any(lacking) }
         };
         self.take(writes, Came::Copied, None, || {});
-        Ok(agrees)
+        Ok(took)
     }
 
     /// Reads a page and hands it to `then`, at one moment: no record is taken between the two.
