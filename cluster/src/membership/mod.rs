@@ -280,7 +280,11 @@ impl Membership {
             match note {
                 OwnedNotification::MemberUp(id) | OwnedNotification::MemberDown(id)
                     if id.life.node == self.own().node => {}
-                OwnedNotification::MemberUp(id) => out.push(Output::Up(id.life, id.address)),
+                OwnedNotification::MemberUp(id) => {
+                    // It was said already if it took a former life's place in the same step.
+                    let up = Output::Up(id.life, id.address);
+                    out.extend((!out.contains(&up)).then_some(up));
+                }
                 OwnedNotification::MemberDown(id) => out.push(Output::Down(id.life)),
                 OwnedNotification::Rename(_, new) if new.life.node == self.own().node => {}
                 OwnedNotification::Rename(old, new) if old.life != new.life || old.address != new.address => {

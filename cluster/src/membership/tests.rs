@@ -160,6 +160,21 @@ fn a_restarted_node_is_up_at_once_in_its_new_life() {
 }
 
 #[test]
+fn a_node_that_was_down_is_said_to_be_up_once() {
+    let mut world = World::new(3, 0.0, 3);
+    world.run(MINUTE);
+    world.cut.insert(2);
+    world.run(Duration::from_secs(15));
+    world.cut.clear();
+    world.start(2, 2);
+    world.run(Duration::from_secs(15));
+    for node in [1, 3] {
+        let ups = world.seen[&node].iter().filter(|it| **it == Output::Up(life(2, 2), address(2)));
+        assert_eq!(ups.count(), 1, "node {node}");
+    }
+}
+
+#[test]
 fn a_node_that_was_cut_off_comes_back_by_itself() {
     let mut world = World::new(4, 0.0, 3);
     world.run(MINUTE);
