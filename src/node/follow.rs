@@ -1,11 +1,13 @@
 //! What follows from a change of the metadata: addresses, live peers, replicas, and what workers must look at again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rookery_cluster::claims::Board;
 use rookery_cluster::forward::Forward;
 use rookery_cluster::ids::{BrokerId, GroupId, Incarnation, NodeId};
+use rookery_cluster::join::NodeFiles;
 use rookery_cluster::metadata::{Change, Lease, State};
 use rookery_cluster::net::TlsPeerChannels;
 use rookery_cluster::retained::store::Store;
@@ -31,8 +33,14 @@ pub async fn replicas(
         let view = views.borrow_and_update().clone();
         peers.retain(|node| !view.was_removed(node));
         let others = view.nodes().filter(|node| node.id != own && node.lease != Lease::Never);
+        let mut known = Vec::new();
         for node in others {
+            known.push(node.id);
             peers.set_address(node.id, node.card.addresses.peer.clone());
+        }
+        if !known.is_empty() {
+            // Whoever leads cannot reach a node that came back at another address until it has said so, through any member.
+            groups.set_route(GroupId::METADATA, known);
         }
         for (group, replicas) in view.all_replicas().iter() {
             place(own, *group, replicas, &groups, &board, &stores).await;
@@ -57,6 +65,36 @@ async fn place(own: NodeId, group: GroupId, replicas: &[NodeId], groups: &Groups
     let config = GroupConfig::shard(group, stores.shards.group(group), Box::new(board.machine(group)));
     if let Err(error) = groups.add_group(config).await {
         tracing::error!(%group, %error, "a session shard's replica does not start here; the others go on without it");
+    }
+}
+
+/// Writes down where the others are, as often as that changes, from `view` on, a linearized read: a node that is started
+/// at another address, or after others have moved, finds them there before any of them finds it.
+pub async fn whereabouts(
+    mut view: Arc<State>,
+    mut views: watch::Receiver<Arc<State>>,
+    files: Arc<NodeFiles>,
+    data: PathBuf,
+) {
+    let mut written = files.peers.clone();
+    loop {
+        let others = view.nodes().filter(|node| node.id != files.node && node.lease != Lease::Never);
+        let now: BTreeMap<NodeId, String> = others.map(|node| (node.id, node.card.addresses.peer.clone())).collect();
+        if now != written {
+            let (files, data, peers) = (files.clone(), data.clone(), now.clone());
+            match tokio::task::spawn_blocking(move || files.store_peers(&data, &peers)).await {
+                Ok(Ok(())) => written = now,
+                Ok(Err(error)) => tracing::warn!(%error, "where the other nodes are could not be written down"),
+                Err(_) => return,
+            }
+        }
+        if views.changed().await.is_err() {
+            return;
+        }
+        let next = views.borrow_and_update().clone();
+        if next.applied() > view.applied() {
+            view = next;
+        }
     }
 }
 

@@ -360,6 +360,12 @@ impl Node {
         });
         let workers = workers.collect::<io::Result<Vec<_>>>().map_err(NodeError::Threads)?;
         let mut tasks = JoinSet::new();
+        tasks.spawn(follow::whereabouts(
+            view.clone(),
+            self.metadata.watch(),
+            self.files.clone(),
+            self.config.node.data_dir.clone(),
+        ));
         tasks.spawn(follow::workers(
             self.files.node,
             view,

@@ -143,7 +143,7 @@ impl Way {
                 }
                 // A node that has just joined holds an empty replica, which knows nobody: the members it joined through
                 // know the leader. Whoever is asked answers for itself, nothing is forwarded twice.
-                Standing::Follows(leader) => leader.or_else(|| self.route.leader()),
+                Standing::Follows(leader) => self.route.leader_or(leader),
             },
             None => self.route.leader(),
         };

@@ -1,5 +1,7 @@
 //! The metadata handle as the port that leases and claims use.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use futures_util::FutureExt;
 
 use super::MetaPort;
@@ -13,12 +15,17 @@ pub struct NodeMetadata {
     metadata: Metadata,
     node: NodeId,
     card: NodeCard,
+    /// How often it registered without knowing its last life for sure.
+    guesses: AtomicU32,
 }
+
+/// Guesses of the next life go this far, as a power of two.
+const MAX_GUESS: u32 = 16;
 
 impl NodeMetadata {
     /// For `node`, which registers with `card`.
     pub fn new(metadata: Metadata, node: NodeId, card: NodeCard) -> Self {
-        Self { metadata, node, card }
+        Self { metadata, node, card, guesses: AtomicU32::new(0) }
     }
 
     async fn propose(&self, body: CommandBody) -> Result<(), ProposeError> {
@@ -87,12 +94,20 @@ impl MetaPort for NodeMetadata {
         async move {
             // A node that has just joined gets the metadata only after it has registered: with its life the others
             // learn its address. Its first life is 1; if it was not the first, the proposal is refused.
-            let view = match self.metadata.view() {
-                unknown if unknown.node(self.node).is_none() => unknown,
-                _ => self.metadata.read().await?,
+            let known = self.metadata.view();
+            let (view, ahead) = if known.node(self.node).is_none() {
+                (known, 0)
+            } else {
+                match self.metadata.read().await {
+                    Ok(view) => (view, 0),
+                    // Nor does a node whose address has changed: the leader cannot bring it what is new. What it knows of
+                    // itself may be old, and a life that is not newer is refused: so each try goes further.
+                    Err(ProposeError::Unavailable) => (known, self.guesses.fetch_add(1, Ordering::Relaxed)),
+                    Err(error) => return Err(error),
+                }
             };
             let last = view.node(self.node).map_or(Incarnation(0), |record| record.incarnation);
-            let incarnation = Incarnation(last.0 + 1);
+            let incarnation = Incarnation(last.0 + (1 << ahead.min(MAX_GUESS)));
             let card = self.card.clone();
             self.propose(CommandBody::RegisterIncarnation { node: self.node, incarnation, card }).await?;
             Ok(NodeLife { node: self.node, incarnation })

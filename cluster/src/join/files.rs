@@ -41,7 +41,7 @@ pub struct NodeFiles {
     pub node: NodeId,
     /// What people call it.
     pub name: String,
-    /// Peer ports as they were when it joined: for the first contact, before the metadata tells.
+    /// Peer ports as they were when it last knew: for the first contact, before the metadata tells.
     pub peers: BTreeMap<NodeId, String>,
     /// The authority's certificate, PEM.
     pub ca_pem: String,
@@ -142,12 +142,20 @@ impl NodeFiles {
         write_atomic(&data.join(KEY), self.key_pem.as_bytes())?;
         write_atomic(&data.join(CERTIFICATE), self.cert_pem.as_bytes())?;
         write_atomic(&data.join(CA), self.ca_pem.as_bytes())?;
+        self.store_peers(data, &self.peers)
+    }
+
+    /// Replaces what is written of the peers.
+    ///
+    /// # Errors
+    /// Where the disk fails; what was written before is there.
+    pub fn store_peers(&self, data: &Path, peers: &BTreeMap<NodeId, String>) -> io::Result<()> {
         let node = NodeJson {
             format: FORMAT,
             cluster: self.cluster.to_string(),
             node: self.node.0,
             name: self.name.clone(),
-            peers: self.peers.iter().map(|(id, at)| (id.0, at.clone())).collect(),
+            peers: peers.iter().map(|(id, at)| (id.0, at.clone())).collect(),
         };
         write_atomic(&data.join(NODE), json(&node)?.as_bytes())
     }
