@@ -146,8 +146,11 @@ impl ShardState {
         // Who does not know where it is leaves it where it was.
         session.home = keep.home.or(session.home);
         session.kept_for = Some(expiry);
-        session.ends = (expiry != u32::MAX).then(|| self.time.saturating_add(u64::from(expiry) * 1000));
-        if let Some(ends) = session.ends {
+        let ends = (expiry != u32::MAX).then(|| self.time.saturating_add(u64::from(expiry) * 1000));
+        // It has none while it is served; a snapshot may say otherwise, and what stands there twice never goes.
+        let before = std::mem::replace(&mut session.ends, ends);
+        self.unschedule(key, before);
+        if let Some(ends) = ends {
             self.ending.insert((ends, key.clone()));
             self.young.insert((ends, Young::Session(key.clone())));
         }
@@ -176,12 +179,14 @@ impl ShardState {
         }
     }
 
-    /// Ends the sessions whose time is over.
+    /// Ends the sessions whose time is over. Each turn takes an entry away, whatever there is behind it.
     pub(super) fn end_overdue(&mut self, out: &mut Vec<Effect>) {
-        while let Some((ends, key)) = self.ending.first().cloned()
-            && ends <= self.time
+        while self.ending.first().is_some_and(|(ends, _)| *ends <= self.time)
+            && let Some((ends, key)) = self.ending.pop_first()
         {
-            self.end_session(&key, out);
+            if self.sessions.get(&key).is_some_and(|session| session.ends == Some(ends)) {
+                self.end_session(&key, out);
+            }
         }
     }
 

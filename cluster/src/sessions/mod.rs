@@ -30,6 +30,8 @@ mod tests_durable;
 mod tests_numbered;
 #[cfg(test)]
 mod tests_random;
+#[cfg(test)]
+mod tests_snapshot;
 mod tick;
 mod wills;
 

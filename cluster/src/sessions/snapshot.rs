@@ -145,9 +145,14 @@ impl ShardState {
         state.firing = stored.firing.into_iter().collect();
         state.will_times = stored.will_times.into_iter().collect();
         state.due = state.due_wills.iter().map(|(key, will)| (will.at, key.clone())).collect();
-        state.young = stored.young;
         let ends = |(key, session): (&ClaimKey, &Session)| Some((session.ends?, key.clone()));
         state.ending = state.sessions.iter().filter_map(ends).collect();
+        // Putting it off again would leave the moment that it really waits for behind.
+        let waits = |(at, young): &(u64, Young)| match young {
+            Young::Session(key) => state.sessions.get(key).is_some_and(|session| session.ends == Some(*at)),
+            Young::Will(key) => state.due_wills.get(key).is_some_and(|will| will.at == *at),
+        };
+        state.young = stored.young.into_iter().filter(waits).collect();
         state.count_all();
         Ok(state)
     }

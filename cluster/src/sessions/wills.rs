@@ -54,10 +54,14 @@ impl ShardState {
         }
     }
 
-    /// Publishes what is due by now.
+    /// Publishes what is due by now. Each turn takes an entry away, whatever there is behind it.
     pub(super) fn fire_overdue(&mut self) {
-        while let Some((_, key)) = self.due.first().filter(|(at, _)| *at <= self.time).cloned() {
-            self.fire_due(&key);
+        while self.due.first().is_some_and(|(at, _)| *at <= self.time)
+            && let Some((at, key)) = self.due.pop_first()
+        {
+            if self.due_wills.get(&key).is_some_and(|will| will.at == at) {
+                self.fire_due(&key);
+            }
         }
     }
 
