@@ -19,6 +19,10 @@ pub const FORWARD_QUANTUM_BYTES: usize = 64 << 10;
 /// A worker tells the node's accountant when what it keeps for a broker has changed by this much, bytes. What it has not
 /// told is at most that, for each broker, and what one turn of its loop brings (R19).
 pub const ACCOUNT_STEP_BYTES: usize = 1 << 20;
+/// What a peer may say that it wants in one message, in parts, bytes: its filters, each with what it costs besides.
+pub const INTEREST_MESSAGE_BYTES: usize = 1 << 30;
+/// Parts of such a message. Each but the last holds this part of the bytes at least.
+pub const INTEREST_MESSAGE_PARTS: usize = 4096;
 /// Largest gRPC message between nodes, bytes.
 pub const MAX_GRPC_MESSAGE_BYTES: usize = 8 << 20;
 /// Largest command proposed to a Raft group, bytes. Larger ones are refused before they are proposed.

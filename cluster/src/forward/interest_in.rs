@@ -9,7 +9,7 @@ use tonic::{Request, Status, Streaming};
 
 use super::driver::{Inner, answer};
 use super::interest_driver::Latest;
-use super::wire::Assembler;
+use super::wire::{Assembler, BadPart};
 use crate::ids::NodeLife;
 use crate::interest::{Input, Link};
 
@@ -90,7 +90,13 @@ impl Served {
     }
 
     fn on_part(&mut self, part: InterestPart) -> Result<(), Status> {
-        if let Some(message) = self.assembler.take(part)? {
+        let message = self.assembler.take(part).inspect_err(|bad| {
+            if *bad == BadPart::TooLarge {
+                self.inner.counters.interest_too_large.add(1);
+                tracing::warn!(peer = %self.peer, error = %bad, "a peer says too much of what it wants, its link is closed");
+            }
+        })?;
+        if let Some(message) = message {
             self.inner.input(Input::Received { peer: self.peer, link: self.link, message });
         }
         Ok(())

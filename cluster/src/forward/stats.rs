@@ -31,11 +31,13 @@ pub struct ForwardStats {
     pub barrier_timeouts: u64,
     /// Interest links closed because a message was missing or out of place.
     pub interest_links_broken: u64,
+    /// Interest links closed because a peer said that it wants more than one message may say.
+    pub interest_too_large: u64,
 }
 
 impl ForwardStats {
     /// All counters with their names.
-    pub fn named(&self) -> [(&'static str, u64); 13] {
+    pub fn named(&self) -> [(&'static str, u64); 14] {
         [
             ("batches_sent", self.batches_sent),
             ("messages_sent", self.messages_sent),
@@ -50,6 +52,7 @@ impl ForwardStats {
             ("barriers_passed", self.barriers_passed),
             ("barrier_timeouts", self.barrier_timeouts),
             ("interest_links_broken", self.interest_links_broken),
+            ("interest_too_large", self.interest_too_large),
         ]
     }
 }
@@ -79,7 +82,8 @@ counters!(
     resends,
     duplicates,
     no_credit,
-    streams_opened
+    streams_opened,
+    interest_too_large
 );
 
 #[derive(Default)]

@@ -12,6 +12,7 @@ use crate::clock::UnixMillis;
 use crate::handle::{Retained, Run};
 use crate::ids::{BrokerId, Incarnation, NodeId, NodeLife};
 use crate::interest::{Content, Interest, Interests, Message};
+use crate::limits::{INTEREST_MESSAGE_BYTES, INTEREST_MESSAGE_PARTS};
 use crate::retained::store::Write;
 use crate::retained::{Record, Stamp, Time};
 
@@ -22,6 +23,9 @@ pub(super) const VERSION: u32 = 2;
 const PART_BYTES: usize = 256 << 10;
 /// What a filter costs beside its text.
 const CHANGE_OVERHEAD: usize = 32;
+
+// What an honest peer sends is refused for its bytes, if at all.
+const _: () = assert!(INTEREST_MESSAGE_PARTS * PART_BYTES >= INTEREST_MESSAGE_BYTES);
 
 pub(super) fn hello(own: NodeLife, target: NodeLife) -> proto::Hello {
     proto::Hello {
@@ -151,7 +155,7 @@ impl Iterator for Parts {
         while bytes < PART_BYTES
             && let Some((interest, wanted)) = self.changes.next()
         {
-            bytes += interest.filter.len() + CHANGE_OVERHEAD;
+            bytes += cost(&interest.filter);
             let (broker_high, broker_low) = halves(interest.broker);
             let filter = interest.filter.as_ref().to_owned();
             changes.push(proto::Change { broker_high, broker_low, filter, removed: !wanted });
@@ -162,19 +166,49 @@ impl Iterator for Parts {
     }
 }
 
+/// What is wrong with a part. Nothing of its message counts; the call is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum BadPart {
+    #[error("a message began before the last part of the one before it")]
+    Unfinished,
+    #[error("a message of more than {INTEREST_MESSAGE_PARTS} parts, or of more than {INTEREST_MESSAGE_BYTES} bytes")]
+    TooLarge,
+}
+
+impl From<BadPart> for Status {
+    fn from(bad: BadPart) -> Self {
+        match bad {
+            BadPart::Unfinished => Status::invalid_argument(bad.to_string()),
+            BadPart::TooLarge => Status::resource_exhausted(bad.to_string()),
+        }
+    }
+}
+
 /// Puts the parts of messages together again.
 #[derive(Default)]
 pub(super) struct Assembler {
     /// The number of the message that has begun, and whether it is a snapshot.
     begun: Option<(u64, bool)>,
     changes: BTreeMap<Interest, bool>,
+    /// Parts of that message so far, and what their changes cost.
+    parts: usize,
+    bytes: usize,
 }
 
 impl Assembler {
     /// Takes a part; returns the message that it completes.
-    pub(super) fn take(&mut self, part: proto::InterestPart) -> Result<Option<Message>, Status> {
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn take(&mut self, part: proto::InterestPart) -> Result<Option<Message>, BadPart> {
         if *self.begun.get_or_insert((part.seq, part.snapshot)) != (part.seq, part.snapshot) {
-            return Err(Status::invalid_argument("a message began before the last part of the one before it"));
+            return Err(BadPart::Unfinished);
+        }
+        self.parts += 1;
+        // Before they are kept: a part is bounded by what gRPC takes.
+        self.bytes += part.changes.iter().map(|change| cost(&change.filter)).sum::<usize>();
+        if self.parts > INTEREST_MESSAGE_PARTS || self.bytes > INTEREST_MESSAGE_BYTES {
+            return Err(BadPart::TooLarge);
         }
         for change in part.changes {
             let interest =
@@ -184,8 +218,7 @@ impl Assembler {
         if !part.last {
             return Ok(None);
         }
-        self.begun = None;
-        let changes = std::mem::take(&mut self.changes);
+        let changes = std::mem::take(self).changes;
         let content = if part.snapshot {
             Content::Snapshot(changes.into_keys().collect::<Interests>())
         } else {
@@ -193,6 +226,11 @@ impl Assembler {
         };
         Ok(Some(Message { seq: part.seq, content }))
     }
+}
+
+/// What a filter costs in a message, bytes.
+fn cost(filter: &str) -> usize {
+    filter.len() + CHANGE_OVERHEAD
 }
 
 fn halves(broker: BrokerId) -> (u64, u64) {
@@ -234,6 +272,36 @@ mod tests {
         let part = |seq| proto::InterestPart { seq, snapshot: false, last: false, changes: Vec::new() };
         let mut assembler = Assembler::default();
         assert_eq!(assembler.take(part(1)).unwrap(), None);
-        assert!(assembler.take(part(2)).is_err());
+        assert_eq!(assembler.take(part(2)), Err(BadPart::Unfinished));
+    }
+
+    #[test]
+    fn a_message_has_so_many_parts_and_bytes_and_no_more() {
+        let part = |changes| proto::InterestPart { seq: 1, snapshot: false, last: false, changes };
+        let mut assembler = Assembler::default();
+        for _ in 0..INTEREST_MESSAGE_PARTS {
+            assert_eq!(assembler.take(part(Vec::new())), Ok(None));
+        }
+        assert_eq!(assembler.take(part(Vec::new())), Err(BadPart::TooLarge));
+        // The same filter over and over: what is kept is small, what is sent is counted.
+        let change = proto::Change { filter: "f".repeat(64 << 10), ..proto::Change::default() };
+        let each = cost(&change.filter);
+        let mut assembler = Assembler::default();
+        for _ in 0..INTEREST_MESSAGE_BYTES / (16 * each) {
+            assert_eq!(assembler.take(part(vec![change.clone(); 16])), Ok(None));
+        }
+        assert_eq!(assembler.take(part(vec![change; 16])), Err(BadPart::TooLarge));
+    }
+
+    #[test]
+    fn what_a_message_held_does_not_count_for_the_next() {
+        let mut assembler = Assembler::default();
+        for seq in 1..10 {
+            for n in 0..INTEREST_MESSAGE_PARTS / 4 {
+                let last = n + 1 == INTEREST_MESSAGE_PARTS / 4;
+                let taken = assembler.take(proto::InterestPart { seq, snapshot: false, last, changes: Vec::new() });
+                assert_eq!(taken.map(|message| message.is_some()), Ok(last));
+            }
+        }
     }
 }

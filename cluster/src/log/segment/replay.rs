@@ -143,10 +143,15 @@ impl Replay {
     }
 
     fn record(&mut self, group: GroupId, record: &Record, place: Place) -> Result<(), &'static str> {
-        if matches!(record, Record::Remove) {
-            self.written.remove(&group);
-            self.places.remove(&group);
-            return Ok(());
+        match record {
+            Record::Remove => {
+                self.written.remove(&group);
+                self.places.remove(&group);
+                return Ok(());
+            }
+            // It would have entries that have no place.
+            Record::Group(_) => return Err("a group's bounds are not in a checkpoint"),
+            _ => {}
         }
         let bounds = self.written.entry(group).or_default();
         let places = self.places.entry(group).or_default();

@@ -388,7 +388,8 @@ fn made_of(checkpoint: &[Record], data: &[Record]) -> Result<SegmentLog, LogOpen
 fn what_cannot_be_is_refused_whatever_the_checksums_say() {
     assert!(made_of(&[], &[Record::Entry(3, "a".into())]).is_ok());
     let bounds = Bounds { first: 0, end: 1 << 40, ..Bounds::default() };
-    assert!(made_of(&[Record::Group(bounds)], &[]).is_err(), "more entries than there are bytes");
+    assert!(made_of(&[Record::Group(bounds.clone())], &[]).is_err(), "more entries than there are bytes");
+    assert!(made_of(&[], &[Record::Group(bounds)]).is_err(), "entries without a place, more than can be counted");
     for record in [Record::Entry(u64::MAX, "a".into()), Record::Purge(u64::MAX, "id".into())] {
         assert!(made_of(&[], &[record]).is_err(), "there is no index after it");
     }
