@@ -96,16 +96,16 @@ impl AsyncWrite for Movable {
     }
 }
 
-/// A client's stream.
-pub enum Incoming {
+/// A client's stream over `S`, which is a TCP socket but for those who try what else a client may send.
+pub enum Incoming<S = Movable> {
     /// Bytes over TCP.
-    Tcp(Movable),
+    Tcp(S),
     /// Bytes over TLS.
-    Tls(Box<TlsStream<Movable>>),
+    Tls(Box<TlsStream<S>>),
     /// WebSocket messages over TCP.
-    Ws(Box<WebSocketStream<Movable>>),
+    Ws(Box<WebSocketStream<S>>),
     /// WebSocket messages over TLS.
-    Wss(Box<WebSocketStream<TlsStream<Movable>>>),
+    Wss(Box<WebSocketStream<TlsStream<S>>>),
 }
 
 /// What a read brought.
@@ -164,23 +164,25 @@ impl Offence {
 }
 
 impl Incoming {
-    fn movable(&mut self) -> &mut Movable {
+    /// See [`Movable::park`].
+    pub fn park(&mut self) -> io::Result<()> {
+        self.socket().park()
+    }
+
+    /// See [`Movable::attach`].
+    pub fn attach(&mut self) -> io::Result<()> {
+        self.socket().attach()
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Incoming<S> {
+    fn socket(&mut self) -> &mut S {
         match self {
             Self::Tcp(socket) => socket,
             Self::Tls(tls) => tls.get_mut().0,
             Self::Ws(ws) => ws.get_mut(),
             Self::Wss(ws) => ws.get_mut().get_mut().0,
         }
-    }
-
-    /// See [`Movable::park`].
-    pub fn park(&mut self) -> io::Result<()> {
-        self.movable().park()
-    }
-
-    /// See [`Movable::attach`].
-    pub fn attach(&mut self) -> io::Result<()> {
-        self.movable().attach()
     }
 
     /// Reads what is there.
@@ -208,12 +210,12 @@ impl Incoming {
 
     /// Takes whatever bytes still come, in the transport's stead; `End` when the client closed its socket.
     pub fn poll_discard(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<Read>> {
-        poll_bytes(Pin::new(self.movable()), cx, buf)
+        poll_bytes(Pin::new(self.socket()), cx, buf)
     }
 
     /// Tells the client's socket that nothing more comes.
     pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(self.movable()).poll_shutdown(cx)
+        Pin::new(self.socket()).poll_shutdown(cx)
     }
 
     /// Whether the transport's goodbye is more than the end of the bytes.

@@ -12,7 +12,7 @@ pub mod reload;
 mod stats;
 pub mod tls;
 pub mod upgrade;
-mod websocket;
+pub mod websocket;
 
 #[cfg(test)]
 mod tests;

@@ -26,7 +26,10 @@ const LINGER: Duration = Duration::from_millis(500);
 const LINGER_BYTES: u64 = 64 << 10;
 
 /// Shakes hands over `stream`, whose TLS server name was `sni`. Returns what the client called the server.
-pub(super) async fn websocket<S>(
+///
+/// # Errors
+/// It is refused, and was told why, or is gone.
+pub async fn websocket<S>(
     mut stream: S,
     sni: Option<Arc<str>>,
 ) -> Result<(WebSocketStream<S>, Option<Arc<str>>), Failure>

@@ -3,6 +3,7 @@
 mod auth;
 mod codec;
 mod doors;
+mod frames;
 mod gossip;
 mod messages;
 mod metadata;
@@ -39,6 +40,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "acl", run: auth::acl, seeds: auth::acl_seeds },
     Target { name: "jwt", run: auth::jwt, seeds: auth::jwt_seeds },
     Target { name: "upgrade", run: doors::upgrade, seeds: doors::upgrade_seeds },
+    Target { name: "frames", run: frames::run, seeds: frames::seeds },
     Target { name: "proxy", run: doors::proxy, seeds: doors::proxy_seeds },
     Target { name: "shard", run: replicas::run::<ShardState>, seeds: replicas::seeds::<ShardState> },
     Target { name: "metadata", run: replicas::run::<State>, seeds: replicas::seeds::<State> },
