@@ -16,6 +16,9 @@ const BATCH: usize = 500;
 const HANG: Duration = Duration::from_secs(20);
 /// What the process may have resident, bytes: every input's state is dropped with it.
 const MEMORY: u64 = 1 << 30;
+/// After this many inputs the process has grown as far as it should, but for [`GROWTH`] bytes.
+const WARM: usize = 200 * BATCH;
+const GROWTH: u64 = 64 << 20;
 
 /// Gives mutated inputs to what Rookery reads, until one goes wrong.
 #[derive(Parser)]
@@ -83,26 +86,54 @@ fn fuzz(target: &'static Target, mut seed: u64, limit: Limit) -> bool {
         }
     };
     let current = watched(target);
+    let before = |input: &[u8]| *lock(&current) = Some((SystemClock.now(), input.to_vec()));
     let inputs: Vec<Vec<u8>> = kept.into_iter().map(|(_, input)| input).collect();
-    if let Some(failure) = inputs.iter().find_map(|input| check(target, input).err()) {
-        return fails(target, &failure, None);
+    for input in &inputs {
+        before(input);
+        if let Err(failure) = check(target, input) {
+            return fails(target, &failure, None);
+        }
     }
-    let (began, mut count) = (SystemClock.now(), 0);
+    let (began, mut count, mut slowest, mut memory) = (SystemClock.now(), 0, Duration::ZERO, Memory::default());
     while !limit.reached(began, count) {
-        let before = |input: &[u8]| *lock(&current) = Some((SystemClock.now(), input.to_vec()));
-        if let Err(failure) = mutations(target, &inputs, seed, BATCH, before) {
-            return fails(target, &failure, Some(seed));
+        match mutations(target, &inputs, seed, BATCH, before) {
+            Ok(took) => slowest = slowest.max(took),
+            Err(failure) => return fails(target, &failure, Some(seed)),
         }
         *lock(&current) = None;
         (seed, count) = (seed.wrapping_add(1), count + BATCH);
-        if resident().is_some_and(|bytes| bytes > MEMORY) {
-            eprintln!("{}: more than {MEMORY} bytes resident after {count} inputs, seed {seed}", target.name);
+        if let Err(why) = memory.look(count) {
+            eprintln!("{}: {why} after {count} inputs, seed {seed}", target.name);
             return false;
         }
     }
-    let resident = resident().unwrap_or(0) >> 20;
-    println!("{}: {count} inputs in {:.0?}, {resident} MiB resident", target.name, SystemClock.now().since(began));
+    let took = SystemClock.now().since(began);
+    println!("{}: {count} inputs in {took:.0?}, the slowest {slowest:.0?}, {memory}", target.name);
     true
+}
+
+/// What the process has resident, bytes, where the system says so.
+#[derive(Default)]
+struct Memory {
+    warm: u64,
+    now: u64,
+}
+
+impl Memory {
+    /// Fails if it is too much, or more than it was.
+    fn look(&mut self, inputs: usize) -> Result<(), String> {
+        self.now = resident().unwrap_or(0);
+        if inputs <= WARM {
+            self.warm = self.warm.max(self.now);
+        }
+        if self.now > MEMORY || self.now > self.warm + GROWTH { Err(self.to_string()) } else { Ok(()) }
+    }
+}
+
+impl std::fmt::Display for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} MiB resident, {} at first", self.now >> 20, self.warm >> 20)
+    }
 }
 
 fn fails(target: &Target, failure: &Failure, seed: Option<u64>) -> bool {

@@ -21,11 +21,11 @@ pub struct Failure {
     pub why: String,
 }
 
-/// Gives `input` to `target`.
+/// Gives `input` to `target`; how much of the processor's time it took.
 ///
 /// # Errors
 /// What went wrong: what the target says, a panic, or [`TIME`] exceeded.
-pub fn check(target: &Target, input: &[u8]) -> Result<(), Failure> {
+pub fn check(target: &Target, input: &[u8]) -> Result<Duration, Failure> {
     let failure = |why: String| Failure { input: input.to_vec(), why };
     let before = busy();
     let result = catch_unwind(AssertUnwindSafe(|| (target.run)(input)));
@@ -34,11 +34,12 @@ pub fn check(target: &Target, input: &[u8]) -> Result<(), Failure> {
         Err(panic) => Err(failure(format!("panicked: {}", text_of(&*panic)))),
         Ok(Err(why)) => Err(failure(why)),
         Ok(Ok(())) if took > TIME => Err(failure(format!("took {took:?} of the processor"))),
-        Ok(Ok(())) => Ok(()),
+        Ok(Ok(())) => Ok(took),
     }
 }
 
-/// Gives `target` `count` inputs made from `corpus` as `seed` has it. `before` sees each one first.
+/// Gives `target` `count` inputs made from `corpus` as `seed` has it; how long the slowest took. `before` sees each one
+/// first.
 ///
 /// # Errors
 /// The first that went wrong.
@@ -48,14 +49,14 @@ pub fn mutations(
     seed: u64,
     count: usize,
     mut before: impl FnMut(&[u8]),
-) -> Result<(), Failure> {
-    let mut rng = Rng::new(seed);
+) -> Result<Duration, Failure> {
+    let (mut rng, mut slowest) = (Rng::new(seed), Duration::ZERO);
     for _ in 0..count {
         let input = mutated(corpus, &mut rng);
         before(&input);
-        check(target, &input)?;
+        slowest = slowest.max(check(target, &input)?);
     }
-    Ok(())
+    Ok(slowest)
 }
 
 /// What this thread has had of the processor.

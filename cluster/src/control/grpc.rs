@@ -133,7 +133,7 @@ fn verdict_from_wire(verdict: wire::renew_lease_response::Verdict) -> Result<Ver
     }
 }
 
-fn notice_to_wire(notice: &Notice) -> wire::Notice {
+pub(super) fn notice_to_wire(notice: &Notice) -> wire::Notice {
     use wire::notice::Kind;
     let (kind, epoch) = match notice.kind {
         NoticeKind::Granted { epoch, .. } => (Kind::Granted, epoch),

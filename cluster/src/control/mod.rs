@@ -3,6 +3,7 @@
 
 mod everywhere;
 mod fence;
+pub mod fuzz;
 mod grpc;
 mod handover;
 mod metadata;

@@ -16,6 +16,7 @@
 //! are posted to while they are held, so that events come in the order in which things happened: a
 //! [`WorkerPort`](crate::handle::WorkerPort) must not call back into [`Forward`] from `post`.
 
+pub mod fuzz;
 pub mod inbox;
 pub mod outbox;
 

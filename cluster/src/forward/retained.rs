@@ -72,7 +72,7 @@ impl Retained {
     }
 }
 
-fn writes(run: &Run, node: NodeId) -> impl Iterator<Item = Write> {
+pub(super) fn writes(run: &Run, node: NodeId) -> impl Iterator<Item = Write> {
     let broker = run.broker;
     run.records(node).map(move |(topic, record)| Write { broker, topic, record })
 }
@@ -200,7 +200,7 @@ async fn within<T>(call: impl Future<Output = Result<tonic::Response<T>, Status>
     }
 }
 
-fn digests_of(broker: &proto::BrokerDigests) -> Option<(BrokerId, Digests)> {
+pub(super) fn digests_of(broker: &proto::BrokerDigests) -> Option<(BrokerId, Digests)> {
     let digests: [u64; BUCKETS] = broker.sums.as_slice().try_into().ok()?;
     Some((wire::parse_broker(broker.broker.as_ref()?), digests))
 }

@@ -100,12 +100,21 @@ impl NodeFiles {
     /// # Errors
     /// Where a file is missing or unreadable although `node.json` is there: a person has to look.
     pub fn load(data: &Path) -> io::Result<Option<NodeFiles>> {
-        let node: NodeJson = match fs::read_to_string(data.join(NODE)) {
+        Self::parse(|name| fs::read_to_string(data.join(name)))
+    }
+
+    /// As [`NodeFiles::load`], from files that `read` gives by their names.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn parse(read: impl Fn(&str) -> io::Result<String>) -> io::Result<Option<NodeFiles>> {
+        let node: NodeJson = match read(NODE) {
             Ok(text) => parse(NODE, &text)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(named(NODE, error)),
         };
-        let secrets: SecretsJson = parse(SECRETS, &read(data, SECRETS)?)?;
+        let read = |name| read(name).map_err(|error| named(name, error));
+        let secrets: SecretsJson = parse(SECRETS, &read(SECRETS)?)?;
         check_format(NODE, node.format)?;
         check_format(SECRETS, secrets.format)?;
         Ok(Some(NodeFiles {
@@ -113,9 +122,9 @@ impl NodeFiles {
             node: NodeId(node.node),
             name: node.name,
             peers: node.peers.into_iter().map(|(id, at)| (NodeId(id), at)).collect(),
-            ca_pem: read(data, CA)?,
-            cert_pem: read(data, CERTIFICATE)?,
-            key_pem: read(data, KEY)?,
+            ca_pem: read(CA)?,
+            cert_pem: read(CERTIFICATE)?,
+            key_pem: read(KEY)?,
             secrets: ClusterSecrets {
                 cluster_key: unhex(&secrets.cluster_key)?,
                 key_encryption_key: unhex(&secrets.key_encryption_key)?,
@@ -198,10 +207,6 @@ pub fn write_atomic(path: &Path, content: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&temporary, path)?;
     File::open(parent)?.sync_all()
-}
-
-fn read(data: &Path, name: &str) -> io::Result<String> {
-    fs::read_to_string(data.join(name)).map_err(|e| named(name, e))
 }
 
 fn parse<T: for<'a> Deserialize<'a>>(name: &str, text: &str) -> io::Result<T> {

@@ -21,7 +21,7 @@ use crate::ids::LogIndex;
 pub use mem::MemLog;
 pub use open_error::LogOpenError;
 pub use segment::{SegmentLog, SegmentLogConfig, SegmentLogStats};
-pub use sled_log::{SledLog, SledLogConfig};
+pub use sled_log::{SledLog, SledLogConfig, fuzz};
 
 /// Told once, in the order of the calls, when what was appended or saved is on disk (fdatasync), or why not.
 pub type Durable = Box<dyn FnOnce(io::Result<()>) + Send>;

@@ -5,6 +5,7 @@
 //! `docs/design/0002-metadata-log.md` says why each step is there.
 
 mod files;
+pub mod fuzz;
 mod mark;
 mod open;
 mod rows;

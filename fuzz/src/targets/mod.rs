@@ -2,7 +2,9 @@
 
 mod auth;
 mod codec;
+mod control;
 mod doors;
+mod files;
 mod frames;
 mod gossip;
 mod messages;
@@ -14,6 +16,7 @@ mod retained;
 mod segments;
 mod session;
 mod shard;
+mod streams;
 mod topics;
 mod world;
 
@@ -45,8 +48,12 @@ pub const TARGETS: &[Target] = &[
     Target { name: "shard", run: replicas::run::<ShardState>, seeds: replicas::seeds::<ShardState> },
     Target { name: "metadata", run: replicas::run::<State>, seeds: replicas::seeds::<State> },
     Target { name: "messages", run: messages::run, seeds: messages::seeds },
+    Target { name: "streams", run: streams::run, seeds: streams::seeds },
+    Target { name: "control", run: control::run, seeds: control::seeds },
     Target { name: "raft", run: raft::run, seeds: raft::seeds },
     Target { name: "segments", run: segments::run, seeds: segments::seeds },
+    Target { name: "rows", run: files::rows, seeds: files::row_seeds },
+    Target { name: "node", run: files::node, seeds: files::node_seeds },
     Target { name: "gossip", run: gossip::run, seeds: gossip::seeds },
     Target { name: "join", run: gossip::token, seeds: gossip::token_seeds },
     Target { name: "retained", run: retained::run, seeds: retained::seeds },
@@ -60,6 +67,21 @@ fn ensure(holds: bool, why: impl FnOnce() -> String) -> Result<(), String> {
 /// The first byte and the rest; 0 in front of nothing.
 fn head(input: &[u8]) -> (u8, &[u8]) {
     input.split_first().map_or((0, input), |(first, rest)| (*first, rest))
+}
+
+/// Pieces, each behind its length (2 bytes, big-endian).
+fn pieces(mut input: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (length, rest) = input.split_first_chunk()?;
+        let (piece, rest) = rest.split_at(usize::from(u16::from_be_bytes(*length)).min(rest.len()));
+        input = rest;
+        Some(piece)
+    })
+}
+
+/// A piece behind its length, see [`pieces`].
+fn piece(bytes: &[u8]) -> Vec<u8> {
+    [&(bytes.len() as u16).to_be_bytes(), bytes].concat()
 }
 
 /// The parts between bytes 0xff, which is in no text.

@@ -17,7 +17,7 @@ const FILE: &str = "/retained/000000000001.retained";
 /// Bytes of the file before its batches, and of a batch before its entries.
 const HEADER: usize = 24;
 /// Turns of the writer that one opening may take.
-const TURNS: usize = 16;
+pub const TURNS: usize = 16;
 
 struct Fixed;
 
@@ -38,7 +38,8 @@ impl rookery_cluster::rng::Rng for Zero {
     }
 }
 
-fn open(disk: &MemDisk) -> Result<Store, String> {
+/// Opens the store, by hand.
+pub fn open(disk: &MemDisk) -> Result<Store, String> {
     let config = StoreConfig { by_hand: true, ..StoreConfig::new(Arc::new(Fixed), Arc::new(Zero)) };
     Store::open(Path::new(DIR), Arc::new(disk.clone()), config).map_err(|why| format!("the store does not open: {why}"))
 }

@@ -11,7 +11,7 @@ use super::super::two_slots::TwoSlots;
 use crate::disk::Disk;
 
 const VERSION: u8 = 1;
-const BODY: usize = 1 + 8 * 4 + 4 * 2;
+pub(super) const BODY: usize = 1 + 8 * 4 + 4 * 2;
 
 /// What was promised.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(BODY + 4);
         out.push(VERSION);
         for n in [self.serial, self.votes, self.end, self.truncations] {
