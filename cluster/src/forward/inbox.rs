@@ -55,12 +55,11 @@ impl Inbox {
     /// # Errors
     /// Which rule the sender broke.
     pub fn on_batch(&mut self, seq: u64, cost: usize) -> Result<Arrival, Violation> {
-        let expected = self.received() + 1;
-        if seq < expected {
-            return Ok(Arrival::Seen);
-        }
-        if seq > expected {
-            return Err(Violation::Gap { expected, got: seq });
+        // Numbers are the sender's: there may be none after the last.
+        match seq.saturating_sub(self.received()) {
+            0 => return Ok(Arrival::Seen),
+            1 => {}
+            _ => return Err(Violation::Gap { expected: self.received() + 1, got: seq }),
         }
         if !self.open.is_empty() && self.held + cost > limits::FORWARD_WINDOW_BYTES {
             return Err(Violation::OverCredit);
@@ -72,7 +71,7 @@ impl Inbox {
 
     /// All workers are done with batch `seq`; returns whether that lets more be acknowledged.
     pub fn on_done(&mut self, seq: u64) -> bool {
-        let index = seq.checked_sub(self.accepted + 1).and_then(|index| usize::try_from(index).ok());
+        let index = seq.checked_sub(self.accepted).and_then(|ahead| usize::try_from(ahead.checked_sub(1)?).ok());
         if let Some((_, done)) = index.and_then(|index| self.open.get_mut(index)) {
             *done = true;
         }

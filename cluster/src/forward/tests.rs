@@ -51,6 +51,18 @@ fn what_the_receiver_lacks_is_sent_again() {
 }
 
 #[test]
+fn the_last_number_of_all_is_followed_by_none() {
+    let mut inbox = Inbox::new(u64::MAX);
+    assert_eq!(inbox.on_batch(u64::MAX - 1, 1), Ok(Arrival::Seen));
+    assert_eq!(inbox.on_batch(u64::MAX, 1), Ok(Arrival::New));
+    assert_eq!(inbox.on_batch(0, 1), Ok(Arrival::Seen));
+    assert!(inbox.on_done(u64::MAX));
+    assert!(!inbox.on_done(u64::MAX));
+    assert_eq!(inbox.on_batch(u64::MAX, 1), Ok(Arrival::Seen));
+    assert_eq!(inbox.reply(), reply(u64::MAX, u64::MAX));
+}
+
+#[test]
 fn no_credit_gives_the_batch_back_and_room_follows() {
     let mut outbox = Outbox::default();
     outbox.on_connected(reply(0, 0)).unwrap();

@@ -1,4 +1,4 @@
-//! What other nodes and workers send: batches of publishes, wills, sessions that move here.
+//! What other nodes and workers send: batches of publishes, wills, sessions that move here, retained messages.
 
 use bytes::Bytes;
 use rookery::broker::core::{Fetched, Input, Via};
@@ -19,11 +19,12 @@ pub fn run(input: &[u8]) -> Result<(), String> {
     let (how, bytes) = head(input);
     let mut world = World::new()?;
     let bytes = Bytes::copy_from_slice(bytes);
-    match how % 4 {
+    match how % 5 {
         0 => forwarded(&mut world, Via::Worker, bytes)?,
         1 => forwarded(&mut world, Via::Node { workers: &[WorkerId(0), WorkerId(1)], seq: u64::from(how) }, bytes)?,
         2 => world.step(Input::Will { token: 3, broker: BROKER, will: &will(bytes) })?,
-        _ => moved(&mut world, bytes)?,
+        3 => moved(&mut world, bytes)?,
+        _ => kept(&mut world, bytes)?,
     }
     world.sings()?;
     world.wait(10_000)?;
@@ -56,6 +57,16 @@ fn moved(world: &mut World, state: Bytes) -> Result<(), String> {
     world.close(conn)
 }
 
+fn kept(world: &mut World, message: Bytes) -> Result<(), String> {
+    world.keeps(message)?;
+    let conn = world.open();
+    world.read(conn, &connect_bytes(Version::V5, "other"))?;
+    // SUBSCRIBE to "t/#" with QoS 2.
+    world.read(conn, b"\x82\x09\x00\x01\x00\x00\x03t/#\x02")?;
+    world.sings()?;
+    world.close(conn)
+}
+
 /// A publish of each QoS, a group of them, and the packets of `tests/wire`.
 pub fn seeds() -> Vec<Vec<u8>> {
     let publish = |topic: &str, retain| Publish {
@@ -73,7 +84,9 @@ pub fn seeds() -> Vec<Vec<u8>> {
     bodies.push(bodies.concat());
     bodies.extend(corpus::wire());
     let mut all = vec![[&[3], &state()[..]].concat()];
-    all.extend((0..4).flat_map(|how| bodies.iter().map(move |body| [&[how], &body[..]].concat())));
+    // As it is kept, with who published it.
+    all.push([&b"\x04\x09\x09\x01\x01\x02\x03\x04\x05\x06\x07\x08"[..], &bodies[1]].concat());
+    all.extend((0..5).flat_map(|how| bodies.iter().map(move |body| [&[how], &body[..]].concat())));
     all
 }
 
@@ -112,5 +125,9 @@ mod tests {
         let got = world.others_got();
         moved(&mut world, state()).expect("a session");
         assert_eq!(world.others_got(), got + 1, "the message that waited");
+        let mut world = World::new().expect("a canary");
+        let by = &seeds()[1][1..];
+        kept(&mut world, Bytes::copy_from_slice(by)).expect("a message that is kept");
+        assert_eq!(world.others_got(), 1, "what is retained");
     }
 }

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
-use rookery::broker::core::{Admitted, ConnKey, Core, Effect, Fetched, Input, Settings, Transport, View};
+use bytes::{Bytes, BytesMut};
+use rookery::broker::core::{Admitted, ConnKey, Core, Effect, Fetched, Input, Retaining, Settings, Transport, View};
 use rookery::mqtt::codec::{
     Connect, Packet, PacketId, Publish, QoS, ReasonCode, Sender, Subscribe, SubscribeFilter, Version, decode, encode,
     split,
 };
 use rookery_cluster::clock::{Moment, UnixMillis};
-use rookery_cluster::handle::{ClaimEvent, SessionAsked, SessionGrant};
+use rookery_cluster::handle::{ClaimEvent, Replicas, SessionAsked, SessionGrant};
 use rookery_cluster::ids::{BrokerId, Epoch, Incarnation, NodeId, NodeLife, SessionId, WorkerId};
+use rookery_cluster::retained::{Came, Full, Record, Stamp, Table, Time};
 use rookery_cluster::topics::Acl;
 
 use super::ensure;
@@ -36,8 +37,28 @@ pub struct World {
     /// What was answered last to who asked for a session.
     answered: Option<Fetched>,
     others_got: usize,
+    /// What is retained, if anything may be.
+    retained: Table,
     /// What was sent to others that is no MQTT.
     fault: Option<String>,
+}
+
+/// Keeps nothing, and is full.
+#[derive(Debug)]
+struct Keeper;
+
+impl Retaining for Keeper {
+    fn replicas(&self) -> Arc<Replicas> {
+        Arc::default()
+    }
+
+    fn time(&self) -> Time {
+        Time(9)
+    }
+
+    fn admit(&self, _: BrokerId, _: &str, _: Option<usize>) -> Result<(Time, UnixMillis), Full> {
+        Err(Full)
+    }
 }
 
 struct Sight;
@@ -87,6 +108,7 @@ impl World {
             fetched: None,
             answered: None,
             others_got: 0,
+            retained: Table::default(),
             fault: None,
         };
         world.step(Input::InterestComplete)?;
@@ -111,6 +133,16 @@ impl World {
     /// The next claim that is granted brings this session, which is then fetched as `state`.
     pub fn grant_next(&mut self, session: SessionGrant, state: Fetched) {
         self.next_grant = Some((session, state));
+    }
+
+    /// From now on `message` is retained under the topic `t/1`, as another node or the disk has it.
+    pub fn keeps(&mut self, message: Bytes) -> Result<(), String> {
+        self.core.retain(Arc::new(Keeper));
+        let stamp = Stamp { time: Time(7), node: NodeId(2) };
+        let record = Record { stamp, expires: None, message: Some(message) };
+        self.retained.merge(self.now, BROKER, "t/1", record, Came::Copied);
+        self.step(Input::RetainedInStep)?;
+        self.step(Input::RetainedComplete)
     }
 
     /// What a worker that asks for the session `id` of the client `other` gets.
@@ -196,6 +228,11 @@ impl World {
             }
             Effect::Answer { reply, .. } => {
                 self.answered = Some(reply);
+                return;
+            }
+            Effect::ReadRetained { conn, broker, filter, after, most } => {
+                let page = self.retained.page(broker, &filter, after, Sight.wall(), most);
+                self.core.step(self.now, Input::Retained { conn, filter: &filter, page }, &Sight, out);
                 return;
             }
             Effect::Subscribe { token, .. } => Input::Barrier { token, seen: true },

@@ -11,6 +11,7 @@ use bytes::{Buf, BufMut};
 
 use super::super::open_error::{LogOpenError, REJOIN};
 use super::super::two_slots::TwoSlots;
+use super::format::MOST_NUMBER;
 use crate::disk::Disk;
 
 const VERSION: u8 = 1;
@@ -76,7 +77,8 @@ fn decode(slot: &[u8]) -> Option<(u64, u64)> {
     if sum.len() < 4 || sum.get_u32_le() != crc32c::crc32c(body) || body.get_u8() != VERSION {
         return None;
     }
-    Some((body.get_u64_le(), body.get_u64_le()))
+    // The next mark has the number after it.
+    Some((body.get_u64_le(), body.get_u64_le())).filter(|(serial, _)| *serial <= MOST_NUMBER)
 }
 
 #[cfg(test)]
@@ -99,5 +101,11 @@ mod tests {
         assert_eq!(open().unwrap(), Some(20));
         disk.flip(&path, 9, 4);
         assert!(matches!(open(), Err(LogOpenError::Damaged { .. })));
+    }
+
+    #[test]
+    fn a_serial_that_none_can_follow_is_no_marks() {
+        assert_eq!(decode(&encode(MOST_NUMBER, 7)), Some((MOST_NUMBER, 7)));
+        assert_eq!(decode(&encode(MOST_NUMBER + 1, 7)), None);
     }
 }

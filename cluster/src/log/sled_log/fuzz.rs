@@ -69,6 +69,9 @@ pub fn mark(content: &[u8]) -> Result<(), String> {
     let file = disk.create(path).map_err(|why| wrong(&why))?;
     file.append(content).map_err(|why| wrong(&why))?;
     let Ok(Some((mut file, found))) = MarkFile::open(&disk, path) else { return Ok(()) };
+    if found.serial == rows::MOST_NUMBER {
+        return Ok(());
+    }
     file.write(Mark { end: 77, ..found }).map_err(|why| wrong(&why))?;
     match MarkFile::open(&disk, path) {
         Ok(Some((_, next))) if next == (Mark { serial: found.serial + 1, end: 77, ..found }) => Ok(()),

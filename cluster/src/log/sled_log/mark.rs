@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::super::open_error::LogOpenError;
 use super::super::two_slots::TwoSlots;
+use super::rows::MOST_NUMBER;
 use crate::disk::Disk;
 
 const VERSION: u8 = 1;
@@ -54,7 +55,8 @@ impl Mark {
         let long = |at: usize| body.get(1 + at * 8..).and_then(|b| b.first_chunk()).map(|b| u64::from_be_bytes(*b));
         let short = |at: usize| body.get(33 + at * 4..).and_then(|b| b.first_chunk()).map(|b| u32::from_be_bytes(*b));
         Some(Mark {
-            serial: long(0)?,
+            // The next mark has the number after it.
+            serial: long(0).filter(|serial| *serial <= MOST_NUMBER)?,
             votes: long(1)?,
             end: long(2)?,
             truncations: long(3)?,
@@ -121,15 +123,23 @@ mod tests {
         assert!(matches!(MarkFile::open(&disk, &path), Err(LogOpenError::Damaged { .. })));
     }
 
+    #[test]
+    fn a_serial_that_none_can_follow_is_no_marks() {
+        let mark = |serial| Mark { serial, ..Mark::default() };
+        assert_eq!(Mark::decode(&mark(MOST_NUMBER).encode()), Some(mark(MOST_NUMBER)));
+        assert_eq!(Mark::decode(&mark(MOST_NUMBER + 1).encode()), None);
+    }
+
     fn mark() -> impl Strategy<Value = Mark> {
-        (any::<[u64; 4]>(), any::<[u32; 2]>()).prop_map(|([serial, votes, end, truncations], [vote_crc, chain])| Mark {
-            serial,
-            votes,
-            vote_crc,
-            end,
-            chain,
-            truncations,
-        })
+        ((0..=MOST_NUMBER, any::<u64>(), any::<u64>(), any::<u64>()).prop_map(<[u64; 4]>::from), any::<[u32; 2]>())
+            .prop_map(|([serial, votes, end, truncations], [vote_crc, chain])| Mark {
+                serial,
+                votes,
+                vote_crc,
+                end,
+                chain,
+                truncations,
+            })
     }
 
     proptest! {

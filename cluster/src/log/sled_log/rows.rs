@@ -6,6 +6,8 @@ use bytes::Bytes;
 
 const VERSION: u8 = 1;
 const HEADER: usize = 5;
+/// No index and no count is larger, so that counting on never overflows, whatever the bytes say.
+pub(super) const MOST_NUMBER: u64 = u64::MAX / 2;
 
 /// Key of the vote: how often it was saved (u64), then the vote.
 pub(super) const VOTE: &[u8] = b"vote";
@@ -47,6 +49,15 @@ fn split_u64(body: &[u8]) -> Result<(u64, &[u8]), Bad> {
     Ok((u64::from_be_bytes(*n), rest))
 }
 
+/// As [`split_u64`], of what is counted on from.
+fn split_number(body: &[u8]) -> Result<(u64, &[u8]), Bad> {
+    split_u64(body).and_then(|(n, rest)| Ok((number(n)?, rest)))
+}
+
+fn number(n: u64) -> Result<u64, Bad> {
+    if n > MOST_NUMBER { Err("its number is out of range") } else { Ok(n) }
+}
+
 fn split_u32(body: &[u8]) -> Result<(u32, &[u8]), Bad> {
     let (n, rest) = body.split_first_chunk().ok_or("it is cut short")?;
     Ok((u32::from_be_bytes(*n), rest))
@@ -75,7 +86,7 @@ pub(super) fn decode_row(key: &[u8], value: &[u8]) -> Result<(u32, Bytes), Bad> 
 
 /// Index of a row's key.
 pub(super) fn decode_index(key: &[u8]) -> Result<u64, Bad> {
-    <[u8; 8]>::try_from(key).map(u64::from_be_bytes).map_err(|_| "its key is not an index")
+    number(<[u8; 8]>::try_from(key).map(u64::from_be_bytes).map_err(|_| "its key is not an index")?)
 }
 
 pub(super) fn encode_vote(saved: u64, vote: &[u8]) -> Vec<u8> {
@@ -83,7 +94,7 @@ pub(super) fn encode_vote(saved: u64, vote: &[u8]) -> Vec<u8> {
 }
 
 pub(super) fn decode_vote(value: &[u8]) -> Result<(u64, Bytes), Bad> {
-    let (saved, vote) = split_u64(unseal(VOTE, value)?)?;
+    let (saved, vote) = split_number(unseal(VOTE, value)?)?;
     Ok((saved, Bytes::copy_from_slice(vote)))
 }
 
@@ -114,7 +125,7 @@ impl Purged {
     }
 
     pub(super) fn decode(value: &[u8]) -> Result<Purged, Bad> {
-        let (upto, rest) = split_u64(unseal(PURGED, value)?)?;
+        let (upto, rest) = split_number(unseal(PURGED, value)?)?;
         let (chain, log_id) = split_u32(rest)?;
         Ok(Purged { upto, chain, log_id: Bytes::copy_from_slice(log_id) })
     }
@@ -138,7 +149,25 @@ impl Truncations {
     }
 
     pub(super) fn decode(value: &[u8]) -> Result<Truncations, Bad> {
-        let (count, rest) = split_u64(unseal(TRUNCATIONS, value)?)?;
+        let (count, rest) = split_number(unseal(TRUNCATIONS, value)?)?;
         Ok(Truncations { count, lowest_end: split_u64(rest)?.0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_none_can_follow_is_refused() {
+        for number in [MOST_NUMBER, MOST_NUMBER + 1, u64::MAX] {
+            let sound = number == MOST_NUMBER;
+            assert_eq!(decode_index(&number.to_be_bytes()).is_ok(), sound);
+            assert_eq!(decode_vote(&encode_vote(number, b"v")).is_ok(), sound);
+            let purged = Purged { upto: number, chain: 1, log_id: Bytes::from_static(b"id") };
+            assert_eq!(Purged::decode(&purged.encode()).is_ok(), sound);
+            let truncations = Truncations { count: number, ..Truncations::NONE };
+            assert_eq!(Truncations::decode(&truncations.encode()).is_ok(), sound);
+        }
     }
 }
