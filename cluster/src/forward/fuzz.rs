@@ -1,6 +1,8 @@
 //! For fuzzing only: what either end of a stream makes of whatever messages its peer sends, without the calls that
 //! bring them.
 
+use std::collections::BTreeMap;
+
 use rookery_proto::forward as proto;
 use rookery_proto::forward::{data_request, interest_request};
 
@@ -10,7 +12,7 @@ use super::{retained, wire};
 use crate::clock::Moment;
 use crate::handle::Run;
 use crate::ids::{BrokerId, Incarnation, NodeId, NodeLife, WorkerId};
-use crate::interest::{Hub, Input, Interest, Output};
+use crate::interest::{Content, Hub, Input, Interest, Message, Output};
 use crate::limits::FORWARD_WINDOW_BYTES;
 use crate::retained::store::{Store, Write};
 use crate::retained::{Ask, Comparison, Next};
@@ -116,24 +118,31 @@ pub fn interest_seen(replies: &[proto::InterestReply]) -> Result<(), String> {
     let mut hub = Hub::new(WORKERS);
     step(&mut hub, Input::Live([(PEER.node, PEER.incarnation)].into()))?;
     step(&mut hub, Input::Connected { peer: PEER, link: 1 })?;
-    let (mut sent, mut seen) = (1, 0);
+    // The messages sent and seen, and the one that each filter was in.
+    let (mut sent, mut seen, mut told_in) = (1, 0, BTreeMap::new());
     for (token, reply) in (0_u64..).zip(replies) {
         let interest = Interest { broker: BrokerId(1), filter: format!("f/{token}").into() };
-        let subscribe = Input::Subscribe { worker: WorkerId(0), interest, token };
-        let through = reply.seen;
-        let mut outputs = step(&mut hub, subscribe)?;
-        outputs.extend(step(&mut hub, Input::Acknowledged { peer: PEER, link: 1, through })?);
-        for output in outputs {
-            match output {
-                Output::Send { message, .. } => sent = sent.max(message.seq),
-                // The filter of barrier n travels in message n + 2 at the earliest.
-                Output::Barrier { token, .. } => {
-                    ensure(token + 2 <= seen.max(through), || format!("barrier {token} after {seen} of {sent}"))?;
+        for input in [
+            Input::Subscribe { worker: WorkerId(0), interest, token },
+            Input::Acknowledged { peer: PEER, link: 1, through: reply.seen },
+        ] {
+            if matches!(input, Input::Acknowledged { .. }) && reply.seen <= sent {
+                seen = seen.max(reply.seen);
+            }
+            for output in step(&mut hub, input)? {
+                match output {
+                    Output::Send { message: Message { seq, content: Content::Changes(changes) }, .. } => {
+                        sent = seq;
+                        told_in.extend(changes.into_keys().map(|interest| (interest.filter, seq)));
+                    }
+                    Output::Barrier { token, .. } => {
+                        let told = told_in.get(&*format!("f/{token}"));
+                        ensure(told.is_some_and(|seq| *seq <= seen), || format!("{token} in {told:?}, seen {seen}"))?;
+                    }
+                    _ => {}
                 }
-                _ => {}
             }
         }
-        seen = if through <= sent { seen.max(through) } else { seen };
     }
     Ok(())
 }
