@@ -38,6 +38,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         client: "c".into(),
         session: 5,
         take: true,
+        epoch: 9,
     };
     let drain = DrainRequest { home: life, worker: 1, broker };
     // Two subscriptions as postcard has them, cut.
@@ -54,6 +55,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
         [&[2], &drain.encode_to_vec()[..]].concat(),
         [&[3], &subscriptions[..]].concat(),
         [&[3], &state[..]].concat(),
+        [&[3], &part(3, b"\x03\x04\x06")[..]].concat(),
+        [&[3], &part(4, b"")[..]].concat(),
     ]
 }
 
