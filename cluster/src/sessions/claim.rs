@@ -38,6 +38,8 @@ impl ShardState {
         };
         let holder = record.held.wish.by.life;
         if self.has_ended(holder) {
+            // With the end of a life nobody waits for what it held; a snapshot may say otherwise.
+            self.forget_waiting(&key);
             self.discount(holder);
             self.bring_will(&key, &wish, will);
             return self.grant_free(key, wish, out);

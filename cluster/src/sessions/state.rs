@@ -247,6 +247,7 @@ impl ShardState {
         for key in &seen {
             let Some(life) = self.records.get(key).map(|r| r.held.wish.by.life) else { continue };
             if self.has_ended(life) {
+                self.forget_waiting(key);
                 self.records.remove(key);
                 self.discount(life);
             }

@@ -12,6 +12,8 @@ use crate::ids::{BrokerId, Epoch, Incarnation, NodeId, NodeLife, Nonce, Sequence
 
 const A: NodeLife = NodeLife { node: NodeId(1), incarnation: Incarnation(1) };
 
+const B: NodeLife = NodeLife { node: NodeId(2), incarnation: Incarnation(1) };
+
 fn key() -> ClaimKey {
     ClaimKey { broker: BrokerId(7), client: "c".into() }
 }
@@ -89,4 +91,33 @@ fn a_queue_of_ends_without_sessions_comes_to_its_end() {
         state.apply(Command::Tick { by: A, millis }, &mut Vec::new());
     }
     assert_eq!((state.ending.len(), state.due.len(), state.sessions.len()), (1, 0, 1));
+}
+
+/// One waits for a client whose holder's life has ended: who ends a life lets go of what it held, so no shard is so.
+fn waits_for_the_dead() -> ShardState {
+    let mut state = served();
+    let by = Claimant { life: B, nonce: Nonce(2) };
+    state.apply(Command::Claim { key: key(), by, clean_start: false, session_expiry: 60 }, &mut Vec::new());
+    state.expired.insert(A.node, A.incarnation);
+    restored(&state)
+}
+
+#[test]
+fn who_claims_what_one_waits_for_of_the_dead_leaves_nobody_waiting() {
+    let mut state = waits_for_the_dead();
+    let by = Claimant { life: NodeLife { node: NodeId(3), ..B }, nonce: Nonce(3) };
+    // Else the claim ends earlier lives, and with them what is looked for here.
+    state.expired.insert(NodeId(3), Incarnation(0));
+    let claim = Command::Claim { key: key(), by, clean_start: false, session_expiry: 60 };
+    assert!(matches!(state.apply(claim, &mut Vec::new()), Outcome::GrantedSession { .. }));
+    assert_eq!(restored(&state), state, "what is derived is rebuilt");
+}
+
+#[test]
+fn what_one_waits_for_of_the_dead_is_swept() {
+    let mut state = waits_for_the_dead();
+    state.sweep = Some(super::state::Sweep { after: None });
+    state.apply(Command::Tick { by: B, millis: 1 }, &mut Vec::new());
+    assert!(state.is_empty());
+    assert_eq!(restored(&state), state, "what is derived is rebuilt");
 }

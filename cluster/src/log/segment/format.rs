@@ -249,7 +249,7 @@ impl Record {
         let group = GroupId(reader.u32()?);
         let record = match kind {
             ENTRY | MOVED => {
-                let (index, len, sum) = (reader.number()?, reader.u32()?, reader.u32()?);
+                let (index, len, sum) = (reader.index()?, reader.u32()?, reader.u32()?);
                 let bytes = reader.take(len as usize)?;
                 if sum != entry_crc(group, index, bytes) {
                     return Err("an entry has a wrong checksum");
@@ -259,7 +259,7 @@ impl Record {
             }
             VOTE => Record::Vote(reader.bytes()?),
             COMMITTED => Record::Committed(reader.option()?),
-            PURGE => Record::Purge(reader.number()?, reader.bytes()?),
+            PURGE => Record::Purge(reader.index()?, reader.bytes()?),
             TRUNCATE => Record::Truncate(reader.number()?),
             GROUP => Record::Group(decode_bounds(reader)?),
             REMOVE => Record::Remove,
@@ -308,7 +308,13 @@ impl<'a> Reader<'a> {
         self.rest.len()
     }
 
-    /// An index.
+    /// An index, which there is one after.
+    fn index(&mut self) -> Result<u64, Bad> {
+        let index = self.number()?;
+        if index == MOST_NUMBER { Err("an index is out of range") } else { Ok(index) }
+    }
+
+    /// An index, or the one after the last.
     fn number(&mut self) -> Result<u64, Bad> {
         let number = self.u64()?;
         if number > MOST_NUMBER { Err("an index is out of range") } else { Ok(number) }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::super::open_error::REJOIN;
 use super::super::suite::{append, behaves, entries, wait};
 use super::bounds::Bounds;
-use super::format::{BATCH_HEADER, BatchKind, FileHeader};
+use super::format::{BATCH_HEADER, BatchKind, FileHeader, MOST_NUMBER};
 use super::replay::segment_path;
 use super::*;
 use crate::disk::{Disk, MemDisk};
@@ -390,7 +390,9 @@ fn what_cannot_be_is_refused_whatever_the_checksums_say() {
     let bounds = Bounds { first: 0, end: 1 << 40, ..Bounds::default() };
     assert!(made_of(&[Record::Group(bounds.clone())], &[]).is_err(), "more entries than there are bytes");
     assert!(made_of(&[], &[Record::Group(bounds)]).is_err(), "entries without a place, more than can be counted");
-    for record in [Record::Entry(u64::MAX, "a".into()), Record::Purge(u64::MAX, "id".into())] {
-        assert!(made_of(&[], &[record]).is_err(), "there is no index after it");
+    for index in [MOST_NUMBER, u64::MAX] {
+        for record in [Record::Entry(index, "a".into()), Record::Purge(index, "id".into())] {
+            assert!(made_of(&[], &[record]).is_err(), "there is no index after it");
+        }
     }
 }
