@@ -189,7 +189,7 @@ impl World {
 
     pub fn subscribe(&mut self, id: SockId, filters: &[(&str, QoS)]) {
         if self.keepers.is(id) {
-            return self.keeper_subscribes(id, filters);
+            return self.keeper_subscribes(id, filters, None);
         }
         filters.iter().for_each(|(filter, _)| self.p09_asked(id, filter));
         let Some(sock) = self.sock(id) else { return };

@@ -28,13 +28,9 @@ pub fn run(seed: u64) -> World {
 
 pub fn run_with(seed: u64, mood: Mood, sabotage: Sabotage, keepers: u64) -> World {
     let mut dice = Rng::new(seed ^ 0x5eed);
-    // Runs about leases and claims have nothing else: what they look for takes many connections. Those with sessions that
-    // outlive their connections have nothing else either: their publishers try again, which members of shared subscriptions
-    // and readers of what is retained are not told from a fault.
-    let keepers = if matches!(mood, Mood::Retained | Mood::Shared) { 0 } else { keepers };
+    // Runs about leases and claims have nothing else: what they look for takes many connections.
     let rate = |of: Mood, high: u64, low: u64| match mood {
         Mood::Leases | Mood::Claims => 0,
-        _ if keepers > 0 => 0,
         _ if mood == of => high,
         _ => low,
     };

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rookery::mqtt::codec::{
-    Ack, Connack, Connect, Packet, PacketId, Publish, QoS, ReasonCode, Subscribe, SubscribeFilter, Unsubscribe,
-    Version, Will,
+    Ack, Connack, Connect, MessageProperties, Packet, PacketId, Publish, QoS, ReasonCode, Subscribe, SubscribeFilter,
+    Unsubscribe, Version, Will,
 };
 use rookery_cluster::ids::{NodeId, NodeLife};
 
 use crate::client::{Phase, SockId, msg_of};
-use crate::oracle::MsgId;
+use crate::oracle::{Msg, MsgId, Retain};
+use crate::share::{GroupNo, KEPT_MEMBERS};
 use crate::world::World;
 
 /// The messages of wills have numbers from here on.
@@ -31,12 +32,15 @@ pub struct Terms {
     pub expiry: u32,
     /// QoS and delay.
     pub will: Option<(QoS, u32)>,
+    /// Whether its will is to be retained.
+    pub retains: bool,
     pub narrow: Option<u16>,
 }
 
 impl Terms {
     /// Goes on with what is there, and keeps it.
-    pub const KEEP: Self = Self { version: Version::V5, clean: false, expiry: LONG, will: None, narrow: None };
+    pub const KEEP: Self =
+        Self { version: Version::V5, clean: false, expiry: LONG, will: None, retains: false, narrow: None };
 }
 
 /// All keepers, and what is known of their connections.
@@ -44,8 +48,6 @@ impl Terms {
 pub struct Keepers {
     pub all: BTreeMap<Arc<str>, Keeper>,
     pub conns: BTreeMap<SockId, Conn>,
-    /// How often a message was sent by its publisher.
-    pub tries: BTreeMap<MsgId, u32>,
     /// Messages whose publisher's session died in mid-handshake: they may come twice.
     pub repeatable: BTreeSet<MsgId>,
     /// Of which session of a keeper a message is.
@@ -165,13 +167,21 @@ impl World {
         }
         connect.will = terms.will.zip(will).map(|((qos, delay), msg)| Will {
             qos,
-            retain: false,
+            retain: terms.retains,
             topic: format!("will/{client}"),
             payload: Bytes::copy_from_slice(&msg.to_be_bytes()),
             delay: Some(delay),
             properties: Default::default(),
         });
         let id = self.dial(connect, node, &format!("{client}-0"), terms.narrow.is_some());
+        if let Some(sock) = self.socks.get_mut(id) {
+            sock.shares = KEPT_MEMBERS.contains(&&*client);
+        }
+        if let Some((msg, (qos, _))) = will.zip(terms.will) {
+            let will = Msg::new(id, &format!("will/{client}"), qos, Duration::MAX);
+            let retain = if terms.retains { Retain::Stays } else { Retain::No };
+            self.oracle.wills.insert(msg, Msg { retain, ..will });
+        }
         let conn = Conn {
             terms,
             client: client.clone(),
@@ -198,7 +208,7 @@ impl World {
         id
     }
 
-    pub fn keeper_subscribes(&mut self, id: SockId, filters: &[(&str, QoS)]) {
+    pub fn keeper_subscribes(&mut self, id: SockId, filters: &[(&str, QoS)], group: Option<GroupNo>) {
         let Some(keeper) = self.keepers.of(id) else { return };
         let packet_id = keeper.take_id();
         // From here on it is not known what holds.
@@ -207,7 +217,7 @@ impl World {
         keeper.subscribing.insert(packet_id, filters.iter().map(|(f, q)| ((*f).to_owned(), *q)).collect());
         self.note(|| format!("client: connection {id} subscribes with {packet_id} to {filters:?}"));
         let filters = filters.iter().map(|(filter, qos)| SubscribeFilter::new(*filter, *qos)).collect();
-        let subscribe = Subscribe { packet_id, filters, subscription_id: None, user_properties: Vec::new() };
+        let subscribe = Subscribe { packet_id, filters, subscription_id: group, user_properties: Vec::new() };
         self.send_packet(id, &Packet::Subscribe(subscribe));
     }
 
@@ -222,22 +232,29 @@ impl World {
 
     pub fn keeper_publishes(&mut self, id: SockId, topic: &str, qos: QoS) -> MsgId {
         let msg = self.oracle_published(id, topic, qos);
-        let client = self.socks.get(id).client.clone();
-        let Some(keeper) = self.keepers.of(id) else { return msg };
+        self.keeper_sends(id, msg);
+        msg
+    }
+
+    /// Sends a message for the first time.
+    pub fn keeper_sends(&mut self, id: SockId, msg: MsgId) {
+        let (client, qos) = (self.socks.get(id).client.clone(), self.oracle.msg(msg).qos);
+        let Some(keeper) = self.keepers.of(id) else { return };
         let lane = (client, keeper.session);
         let packet_id = (qos != QoS::AtMostOnce).then(|| keeper.take_id());
         if let Some(packet_id) = packet_id {
             keeper.out.push(Sent { id: packet_id, msg, qos, released: false });
             self.keepers.lanes.insert(msg, lane);
         }
-        self.send_message(id, msg, qos, packet_id, false);
-        msg
+        self.send_message(id, msg, packet_id, false);
     }
 
-    fn send_message(&mut self, id: SockId, msg: MsgId, qos: QoS, packet_id: Option<PacketId>, dup: bool) {
-        *self.keepers.tries.entry(msg).or_default() += 1;
-        let (topic, payload) = (self.oracle.msg(msg).topic.clone(), Bytes::copy_from_slice(&msg.to_be_bytes()));
-        let publish = Publish { dup, topic, qos, packet_id, payload, ..Publish::default() };
+    fn send_message(&mut self, id: SockId, msg: MsgId, packet_id: Option<PacketId>, dup: bool) {
+        let Msg { topic, qos, retain, expiry, .. } = self.oracle.msg(msg).clone();
+        let payload = if retain == Retain::Deletes { Bytes::new() } else { Bytes::copy_from_slice(&msg.to_be_bytes()) };
+        let properties = MessageProperties { message_expiry: expiry, ..MessageProperties::default() };
+        let retain = retain != Retain::No;
+        let publish = Publish { dup, topic, qos, packet_id, payload, retain, properties, ..Publish::default() };
         self.send_packet(id, &Packet::Publish(Box::new(publish)));
     }
 
@@ -335,12 +352,15 @@ impl World {
             keeper.forgetful = true;
             keeper.subs.iter_mut().for_each(|sub| sub.since = Some(now));
         }
-        for Sent { id: packet_id, msg, qos, released } in keeper.out.clone() {
+        for Sent { id: packet_id, msg, released, .. } in keeper.out.clone() {
             if released {
                 self.keeper_answers(id, Packet::Pubrel, packet_id);
-            } else {
-                self.send_message(id, msg, qos, Some(packet_id), true);
+                continue;
             }
+            if let Some(it) = self.oracle.msg_mut(msg) {
+                (it.tries, it.last) = (it.tries + 1, id);
+            }
+            self.send_message(id, msg, Some(packet_id), true);
         }
     }
 
@@ -358,7 +378,7 @@ impl World {
     }
 
     fn keeper_acknowledges(&mut self, id: SockId, publish: &Publish) {
-        match publish.packet_id {
+        match publish.packet_id.filter(|_| !self.socks.get(id).mute) {
             Some(packet_id) if publish.qos == QoS::AtLeastOnce => self.keeper_answers(id, Packet::Puback, packet_id),
             Some(packet_id) => self.keeper_answers(id, Packet::Pubrec, packet_id),
             None => {}
@@ -373,11 +393,11 @@ impl World {
         self.note(|| {
             format!("client: connection {id} hears {msg} at {:?} {:?} {}", publish.qos, publish.packet_id, publish.dup)
         });
-        let Some(packet_id) = publish.packet_id else { return self.keeper_gets(id, msg, publish) };
-        if publish.qos == QoS::AtLeastOnce {
+        let qos_2 = publish.packet_id.filter(|_| publish.qos == QoS::ExactlyOnce);
+        let Some(packet_id) = qos_2 else {
             self.keeper_gets(id, msg, publish);
-            return self.keeper_answers(id, Packet::Puback, packet_id);
-        }
+            return self.keeper_acknowledges(id, publish);
+        };
         let Some(keeper) = self.keepers.of(id) else { return };
         match keeper.received.insert(packet_id, msg) {
             None => self.keeper_gets(id, msg, publish),
@@ -385,10 +405,14 @@ impl World {
             Some(_) if keeper.forgetful => self.keeper_gets(id, msg, publish),
             Some(known) => self.broken(format!("P6: {packet_id} is of message {known}, and comes with {msg}")),
         }
-        self.keeper_answers(id, Packet::Pubrec, packet_id);
+        self.keeper_acknowledges(id, publish);
     }
 
     fn keeper_gets(&mut self, id: SockId, msg: MsgId, publish: &Publish) {
+        // What its session gets as a member of a group is no copy for itself.
+        if !publish.subscription_ids.is_empty() {
+            return;
+        }
         self.p06_check(id, msg, publish.qos, publish.dup);
         if let Some(keeper) = self.keepers.of(id) {
             keeper.got.insert(msg);

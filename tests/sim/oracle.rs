@@ -11,6 +11,7 @@ use crate::client::SockId;
 use crate::invariants::p09_retained::Reading;
 use crate::invariants::shared::Sharing;
 use crate::invariants::{Lane, Receiver};
+use crate::keeper::WILLS;
 use crate::world::World;
 
 /// A message. Those of one publisher rise in the order in which it sent them.
@@ -21,6 +22,8 @@ pub struct Oracle {
     /// What does not hold.
     pub broken: Vec<String>,
     pub msgs: Vec<Msg>,
+    /// Wills. They are sent when a node first publishes them, and answered when all have accepted them.
+    pub wills: BTreeMap<MsgId, Msg>,
     pub subs: Vec<Sub>,
     /// Messages that the core wrote for a connection.
     pub accepted: BTreeSet<(MsgId, SockId)>,
@@ -34,19 +37,34 @@ pub struct Oracle {
     pub reading: Reading,
     /// What members of shared subscriptions were given.
     pub sharing: Sharing,
-    /// What reached which application, where a session is at one of the ends.
-    pub heard: BTreeSet<(Receiver, MsgId)>,
+    /// What reached which application, where a session is at one of the ends, and how often as a new message.
+    pub heard: BTreeMap<(Receiver, MsgId), u32>,
     /// The last of those by receiver, publisher's session, topic, QoS as published and as delivered.
     pub kept_order: BTreeMap<(Receiver, Lane, String, QoS, QoS), MsgId>,
 }
 
+#[derive(Clone)]
 pub struct Msg {
+    /// The connection on which it was sent first, and last.
     pub by: SockId,
+    pub last: SockId,
     pub topic: String,
     pub qos: QoS,
     pub retain: Retain,
+    /// Its Message Expiry Interval, seconds.
+    pub expiry: Option<u32>,
+    /// When it was sent first.
     pub sent: Duration,
+    /// How often it was sent by its publisher, or published by a node if it is a will.
+    pub tries: u32,
     pub answered: Option<(Duration, ReasonCode)>,
+}
+
+impl Msg {
+    pub fn new(by: SockId, topic: &str, qos: QoS, sent: Duration) -> Self {
+        let (retain, expiry, tries, answered) = (Retain::No, None, 0, None);
+        Self { by, last: by, topic: topic.into(), qos, retain, expiry, sent, tries, answered }
+    }
 }
 
 /// What a message does to what its topic retains.
@@ -73,7 +91,17 @@ impl Oracle {
     }
 
     pub fn msg(&self, id: MsgId) -> &Msg {
-        &self.msgs[id as usize]
+        if id < WILLS { &self.msgs[id as usize] } else { &self.wills[&id] }
+    }
+
+    pub fn msg_mut(&mut self, id: MsgId) -> Option<&mut Msg> {
+        if id < WILLS { self.msgs.get_mut(id as usize) } else { self.wills.get_mut(&id) }
+    }
+
+    /// All messages, and the wills that were published.
+    pub fn all(&self) -> impl Iterator<Item = (MsgId, &Msg)> {
+        let wills = self.wills.iter().filter(|(_, will)| will.tries > 0);
+        (0..).zip(&self.msgs).chain(wills.map(|(id, will)| (*id, will)))
     }
 
     /// The subscriptions that a message is owed to, as far as their connections last. Deletions look all alike, and
@@ -91,7 +119,7 @@ impl Oracle {
 impl World {
     pub fn oracle_published(&mut self, by: SockId, topic: &str, qos: QoS) -> MsgId {
         let sent = self.now;
-        self.oracle.msgs.push(Msg { by, topic: topic.into(), qos, retain: Retain::No, sent, answered: None });
+        self.oracle.msgs.push(Msg { tries: 1, ..Msg::new(by, topic, qos, sent) });
         let id = self.oracle.msgs.len() as MsgId - 1;
         self.note(|| format!("client: connection {by} publishes {id} to {topic} at {qos:?}"));
         id

@@ -42,9 +42,16 @@ impl World {
     /// With a payload of so many bytes, at least eight, if it has one.
     pub fn publish_retained_sized(&mut self, id: SockId, topic: &str, qos: QoS, what: Retain, size: usize) -> MsgId {
         let msg = self.oracle_published(id, topic, qos);
-        self.oracle.msgs[msg as usize].retain = what;
-        self.note(|| format!("client: message {msg} is retained: {what:?}"));
         let seconds = self.rng.range(1, 4) as u32;
+        let message_expiry = (what == Retain::Expires).then_some(seconds);
+        if let Some(it) = self.oracle.msg_mut(msg) {
+            (it.retain, it.expiry) = (what, message_expiry);
+        }
+        self.note(|| format!("client: message {msg} is retained: {what:?}"));
+        if self.keepers.is(id) {
+            self.keeper_sends(id, msg);
+            return msg;
+        }
         let Some(sock) = self.sock(id) else { return msg };
         let packet_id = (qos != QoS::AtMostOnce).then(|| sock.take_id());
         if let Some(packet_id) = packet_id {
@@ -52,7 +59,6 @@ impl World {
         }
         let mut payload = msg.to_be_bytes().to_vec();
         payload.resize(if what == Retain::Deletes { 0 } else { size }, 0);
-        let message_expiry = (what == Retain::Expires).then_some(seconds);
         let properties = MessageProperties { message_expiry, ..MessageProperties::default() };
         let (topic, payload) = (topic.into(), payload.into());
         let publish = Publish { topic, qos, packet_id, payload, retain: true, properties, ..Publish::default() };

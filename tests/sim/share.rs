@@ -12,6 +12,8 @@ pub type GroupNo = u32;
 
 pub const GROUPS: [&str; 4] = ["$share/one/a/+", "$share/two/#", "$share/three/c", "$share/two/b/1"];
 const MEMBERS: [&str; 5] = ["gil", "hal", "ida", "jon", "kim"];
+/// Members that keep their sessions. They speak MQTT 5, so that they are told which group a message is for.
+pub const KEPT_MEMBERS: [&str; 2] = ["ned", "pam"];
 
 /// The filter that the members share.
 pub fn filter(group: GroupNo) -> &'static str {
@@ -80,6 +82,10 @@ impl World {
             return;
         };
         sock.shares = true;
+        if self.keepers.is(id) {
+            return self.keeper_subscribes(id, &[(filter, qos)], Some(group));
+        }
+        let Some(sock) = self.sock(id) else { return };
         let packet_id = sock.take_id();
         sock.subscribing.insert(packet_id, vec![filter.to_owned()]);
         let filters = vec![SubscribeFilter::new(filter, qos)];

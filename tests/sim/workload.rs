@@ -97,7 +97,7 @@ impl World {
                 true => QoS::AtLeastOnce,
                 false => QoS::AtMostOnce,
             };
-            if !self.keepers.is(id) && self.rng.percent(self.cfg.retains) {
+            if self.rng.percent(self.cfg.retains) {
                 self.some_retained(id, topic, qos);
             } else {
                 self.publish(id, topic, qos);

@@ -27,38 +27,35 @@ impl World {
             true => (self.socks.get(id).client.clone(), 0),
             false => ("".into(), id),
         };
-        let first = self.oracle.heard.insert((to.clone(), msg));
+        let heard = self.oracle.heard.entry((to.clone(), msg)).or_default();
+        let (first, redelivered) = (*heard == 0, *heard > 0 && dup && delivered == QoS::AtLeastOnce);
+        *heard += u32::from(!redelivered);
+        let heard = *heard;
         if msg >= WILLS {
-            return self.p10_heard(&to, msg, !(first || dup && delivered == QoS::AtLeastOnce));
+            return self.p10_heard(&to, msg, !first && !redelivered);
         }
         let (topic, qos, by) = (self.oracle.msg(msg).topic.clone(), self.oracle.msg(msg).qos, self.oracle.msg(msg).by);
         if !first {
-            return self.again(&to, msg, qos, delivered, dup);
+            if heard > self.times(msg) {
+                self.broken(format!("P6: {to:?} got message {msg} of {qos:?} {heard} times, at {delivered:?}"));
+            }
+            return;
         }
         let lane: Lane = self.keepers.lanes.get(&msg).cloned().unwrap_or_else(|| ("".into(), by));
         let lane = (to.clone(), lane, topic, qos, delivered);
         if let Some(last) = self.oracle.kept_order.insert(lane, msg)
             && last > msg
             // What is sent again comes again from its beginning, also to who came later.
-            && !self.comes_anew(msg, qos)
+            && self.times(msg) == 1
         {
             self.broken(format!("P7: {to:?} got message {msg} after {last}"));
         }
     }
 
-    /// Whether the publish was sent more than once, and may have been taken for a new one.
-    fn comes_anew(&self, msg: MsgId, qos: QoS) -> bool {
-        match qos {
-            QoS::ExactlyOnce => self.keepers.repeatable.contains(&msg),
-            _ => self.keepers.tries.get(&msg).is_some_and(|tries| *tries > 1),
-        }
-    }
-
-    fn again(&mut self, to: &Receiver, msg: MsgId, qos: QoS, delivered: QoS, dup: bool) {
-        let may = self.comes_anew(msg, qos);
-        let redelivered = dup && delivered == QoS::AtLeastOnce;
-        if !may && !redelivered {
-            self.broken(format!("P6: {to:?} got message {msg} of {qos:?} twice, at {delivered:?}"));
-        }
+    /// How often a message may come as a new one: as often as its publisher sent it, unless it was known again.
+    pub fn times(&self, msg: MsgId) -> u32 {
+        let it = self.oracle.msg(msg);
+        let known = msg < WILLS && it.qos == QoS::ExactlyOnce && !self.keepers.repeatable.contains(&msg);
+        if known { 1 } else { it.tries }
     }
 }

@@ -5,7 +5,8 @@
 //! Which message is newer is judged from outside: one was certainly written before another if the same connection sent
 //! it first, or if its acknowledgement had come before the other was sent. All else may be in any order. A deletion
 //! cannot be told from another one, so where nothing is retained, some deletion (or a message that expires) must be
-//! there that was not certainly written before.
+//! there that was not certainly written before. A message that was sent again counts from its last try; a will was sent
+//! when it was first published, and acknowledged when it was accepted.
 //!
 //! Not wider: a node holds everything once it says so to its workers; before, it answers nobody. What is shown is what
 //! the core writes, so subscribers whose window makes messages wait are not judged.
@@ -21,8 +22,7 @@ use rookery_cluster::retained::store::Write;
 use rookery_cluster::topics;
 
 use crate::client::{SockId, msg_of};
-use crate::keeper::WILLS;
-use crate::oracle::{MsgId, Oracle, Retain};
+use crate::oracle::{Msg, MsgId, Oracle, Retain};
 use crate::world::World;
 
 /// What a topic retains: a message, or nothing.
@@ -41,13 +41,22 @@ pub struct Reading {
 
 impl Oracle {
     fn refused(&self, msg: MsgId) -> bool {
-        self.msg(msg).answered.is_some_and(|(_, reason)| reason.is_error())
+        let it = self.msg(msg);
+        it.tries <= 1 && it.answered.is_some_and(|(_, reason)| reason.is_error())
     }
 
     /// Whether `one` was certainly written before `other`.
     fn before(&self, one: MsgId, other: MsgId) -> bool {
         let (a, b) = (self.msg(one), self.msg(other));
-        (a.by == b.by && one < other) || a.answered.is_some_and(|(at, reason)| !reason.is_error() && at < b.sent)
+        let once = a.tries <= 1 && a.by == b.by && one < other;
+        once || a.answered.is_some_and(|(at, reason)| !reason.is_error() && at < b.sent)
+    }
+
+    /// The same when `other` was acknowledged. What is sent again at QoS 1 is a new message, and at QoS 2 it is not.
+    fn before_acknowledged(&self, one: MsgId, other: MsgId) -> bool {
+        let (a, b) = (self.msg(one), self.msg(other));
+        let ordered = a.qos == b.qos || a.qos == QoS::ExactlyOnce;
+        (ordered && a.last == b.last && one < other) || self.before(one, other)
     }
 
     /// Whether a topic may retain `value` when `msg` was acknowledged.
@@ -57,20 +66,20 @@ impl Oracle {
             let it = self.msg(*id);
             it.topic == *topic && matches!(it.retain, Retain::Deletes | Retain::Expires)
         };
+        let may = |id: MsgId| !self.before_acknowledged(id, msg) && !self.refused(id);
         match value {
-            Some(id) => !self.before(id, msg) && !self.refused(id),
-            None => (0..self.msgs.len() as MsgId).filter(goes).any(|id| !self.before(id, msg) && !self.refused(id)),
+            Some(id) => may(id),
+            None => (0..self.msgs.len() as MsgId).filter(goes).any(may),
         }
     }
 
     /// Retained messages that were acknowledged before `when`.
     fn acknowledged(&self, when: Duration) -> Vec<MsgId> {
-        let good = |id: &MsgId| {
-            let it = self.msg(*id);
+        let good = |it: &Msg| {
             let answered = it.answered.is_some_and(|(at, reason)| at < when && !reason.is_error());
             it.retain != Retain::No && answered
         };
-        (0..self.msgs.len() as MsgId).filter(good).collect()
+        self.all().filter(|(_, it)| good(it)).map(|(id, _)| id).collect()
     }
 }
 
@@ -162,7 +171,7 @@ impl World {
     /// The core wrote a publish for a connection.
     pub fn p09_written(&mut self, sock: SockId, publish: &Publish) {
         let (now, value) = (self.now, msg_of(&publish.payload));
-        if value.is_some_and(|msg| msg >= WILLS || self.oracle.msg(msg).retain == Retain::No) {
+        if value.is_some_and(|msg| self.oracle.msg(msg).retain == Retain::No) {
             return;
         }
         let last = self.oracle.reading.shown.insert((sock, publish.topic.clone()), (now, value));

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use rookery::mqtt::codec::ReasonCode;
 use rookery_cluster::ids::NodeLife;
 
 use super::p06_once::Receiver;
@@ -27,6 +28,9 @@ impl World {
         let now = self.now;
         self.note(|| format!("node {}: publishes will {msg} of connection {id}", life.node));
         self.keepers.firing.insert((life, token), msg);
+        if let Some(will) = self.oracle.msg_mut(msg) {
+            (will.sent, will.tries) = (will.sent.min(now), will.tries + 1);
+        }
         if self.serving(id) {
             self.broken(format!("P10: will {msg} is published, and connection {id} is served"));
         }
@@ -43,7 +47,12 @@ impl World {
     /// All who must accept it did.
     pub fn p10_accepted(&mut self, life: NodeLife, token: u64) {
         let now = self.now;
-        let Some(id) = self.keepers.firing.remove(&(life, token)).and_then(|msg| self.conn_of(msg)) else { return };
+        let Some(msg) = self.keepers.firing.remove(&(life, token)) else { return };
+        let Some(id) = self.conn_of(msg) else { return };
+        if let Some(will) = self.oracle.msg_mut(msg) {
+            will.answered.get_or_insert((now, ReasonCode::SUCCESS));
+        }
+        self.p09_acknowledged(life, msg, ReasonCode::SUCCESS);
         if let Some(conn) = self.keepers.conns.get_mut(&id) {
             conn.accepted.get_or_insert(now);
         }

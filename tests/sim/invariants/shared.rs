@@ -1,6 +1,8 @@
 //! Shared subscriptions: of each group one member gets a message. Another one gets it only if the first is gone and had
-//! not acknowledged it, which QoS 0 never is. And what was acknowledged to its publisher (QoS 1) some member got, if one
-//! was there all the time.
+//! not acknowledged it, which QoS 0 never is, and never if its delivery at QoS 2 had begun (MQTT-4.8.2-5). A session whose
+//! client comes back gets it as before. What its publisher sent again, and was not known again, may be with as many members
+//! as it was sent times; so may a will. And what was acknowledged to its publisher some member got, if one was there all
+//! the time.
 //!
 //! Not wider: a message is not looked for if a node ended after it was published, as what it had accepted for its
 //! members dies with it, or if nodes say that they dropped something for want of a member or of room. A message counts
@@ -9,13 +11,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rookery::broker::core::{ConnKey, DropReason};
+use rookery::broker::core::{ConnKey, DropReason, Dropped};
 use rookery::mqtt::codec::{Packet, Publish, QoS, ReasonCode, Sender, Version, decode, split};
 use rookery_cluster::ids::{NodeId, NodeLife};
 use rookery_cluster::topics;
 
 use crate::client::{SockId, msg_of};
-use crate::oracle::{MsgId, Retain};
+use crate::keeper::{Keeper, KeptSub};
+use crate::oracle::{Msg, MsgId, Retain};
 use crate::share::{self, GROUPS, GroupNo};
 use crate::world::World;
 
@@ -24,6 +27,8 @@ use crate::world::World;
 pub struct Sharing {
     members: Vec<Member>,
     given: BTreeMap<(MsgId, GroupNo), Vec<Given>>,
+    /// What a packet that a connection acknowledges stands for.
+    packets: BTreeMap<(SockId, u16), (MsgId, GroupNo)>,
     /// When a node last ended.
     pub ended: Duration,
 }
@@ -38,7 +43,14 @@ struct Member {
 struct Given {
     to: SockId,
     packet: Option<u16>,
+    qos: QoS,
     acknowledged: bool,
+}
+
+impl Given {
+    fn done(&self) -> bool {
+        self.acknowledged || self.packet.is_none()
+    }
 }
 
 /// The number of a group's filter, if it is one.
@@ -68,32 +80,26 @@ impl World {
     /// The core wrote a publish for a connection.
     pub fn shared_written(&mut self, sock: SockId, publish: &Publish) {
         let Some(msg) = msg_of(&publish.payload) else { return };
-        // Who keeps its session publishes again, with QoS 1, what was not acknowledged when its connection was lost.
-        let again = self.keepers.lanes.contains_key(&msg) && self.oracle.msg(msg).qos == QoS::AtLeastOnce;
         for group in publish.subscription_ids.clone() {
-            let before: Vec<(SockId, bool)> = self
-                .oracle
-                .sharing
-                .given
-                .entry((msg, group))
-                .or_default()
-                .iter()
-                .map(|given| (given.to, given.acknowledged || given.packet.is_none()))
-                .collect();
-            for (other, done) in before.into_iter().filter(|_| !again) {
+            let before = self.oracle.sharing.given.remove(&(msg, group)).unwrap_or_default();
+            let with: Vec<SockId> = before.iter().filter(|it| self.keeps(it, sock)).map(|it| it.to).collect();
+            if with.len() >= self.times(msg) as usize {
                 let filter = GROUPS[group as usize - 1];
-                if done {
-                    self.broken(format!(
-                        "shared: connection {sock} gets {msg} of {filter}, and {other} is done with it"
-                    ));
-                } else if other == sock || self.attached(other) {
-                    self.broken(format!("shared: connection {sock} gets {msg} of {filter}, and {other} has it"));
-                }
+                self.broken(format!("shared: connection {sock} gets {msg} of {filter}, and {with:?} had it for good"));
             }
             let packet = publish.packet_id.map(|id| id.get());
-            let given = Given { to: sock, packet, acknowledged: false };
-            self.oracle.sharing.given.entry((msg, group)).or_default().push(given);
+            let given = Given { to: sock, packet, qos: publish.qos, acknowledged: false };
+            self.oracle.sharing.packets.extend(packet.map(|packet| ((sock, packet), (msg, group))));
+            let all = before.into_iter().chain([given]).collect();
+            self.oracle.sharing.given.insert((msg, group), all);
         }
+    }
+
+    /// Whether what was given stays where it is, and is not for `other`.
+    fn keeps(&mut self, given: &Given, other: SockId) -> bool {
+        let same_session = self.keepers.is(other) && self.socks.get(given.to).client == self.socks.get(other).client;
+        let begun = given.qos == QoS::ExactlyOnce && !same_session;
+        given.done() || begun || given.to == other || self.attached(given.to)
     }
 
     /// Whether the core has the connection and does not close it.
@@ -111,17 +117,16 @@ impl World {
         let mut acknowledged = Vec::new();
         while let Ok(Some(frame)) = split(&sock.heard, usize::MAX) {
             let taken = sock.heard.split_to(frame.total);
-            if let Ok(Packet::Puback(ack)) =
-                decode(Some(Version::V5), Sender::Client, frame.first_byte, frame.body(&taken))
-            {
+            let packet = decode(Some(Version::V5), Sender::Client, frame.first_byte, frame.body(&taken));
+            if let Ok(Packet::Puback(ack) | Packet::Pubrec(ack)) = packet {
                 acknowledged.push(ack.packet_id.get());
             }
         }
+        let Sharing { given, packets, .. } = &mut self.oracle.sharing;
         for packet in acknowledged {
-            let all = self.oracle.sharing.given.values_mut().flatten();
-            // Identifiers are used again: the last one counts.
-            if let Some(given) = all.filter(|g| g.to == id && g.packet == Some(packet) && !g.acknowledged).last() {
-                given.acknowledged = true;
+            let all = packets.remove(&(id, packet)).and_then(|of| given.get_mut(&of));
+            if let Some(it) = all.and_then(|all| all.iter_mut().rfind(|it| it.to == id && it.packet == Some(packet))) {
+                it.acknowledged = true;
             }
         }
     }
@@ -131,23 +136,20 @@ impl World {
         if self.dropped_shared() {
             return;
         }
-        for msg in 0..self.oracle.msgs.len() as MsgId {
-            let it = self.oracle.msg(msg);
-            let good = it
-                .answered
-                .is_some_and(|(_, reason)| !reason.is_error() && reason != ReasonCode::NO_MATCHING_SUBSCRIBERS);
-            let looks = it.qos == QoS::AtLeastOnce && it.retain == Retain::No && it.sent > self.oracle.sharing.ended;
-            if !good || !looks {
-                continue;
-            }
-            let (topic, sent) = (it.topic.clone(), it.sent);
+        let (ended, good) = (self.oracle.sharing.ended, |it: &Msg| {
+            let good = |(_, reason): (_, ReasonCode)| !reason.is_error() && reason != ReasonCode::NO_MATCHING_SUBSCRIBERS;
+            it.answered.is_some_and(good) && it.qos != QoS::AtMostOnce
+        });
+        let looked = self.oracle.all().filter(|(_, it)| good(it) && it.retain == Retain::No && it.sent > ended);
+        let looked: Vec<_> = looked.map(|(id, it)| (id, it.topic.clone(), it.sent)).collect();
+        for (msg, topic, sent) in looked {
             for group in 1..=GROUPS.len() as GroupNo {
                 if !topics::matches(share::filter(group), &topic) || !self.had_member(group, sent) {
                     continue;
                 }
                 let given = self.oracle.sharing.given.get(&(msg, group)).map(Vec::as_slice).unwrap_or_default();
                 let holders: Vec<SockId> = given.iter().map(|given| given.to).collect();
-                let done = given.iter().any(|given| given.acknowledged || given.packet.is_none());
+                let done = given.iter().any(Given::done);
                 if !done && !holders.into_iter().any(|id| self.attached(id)) && !self.waits_for_room(group) {
                     self.broken(format!("shared: nobody of {} has got message {msg}", GROUPS[group as usize - 1]));
                 }
@@ -160,13 +162,18 @@ impl World {
         let members = self.oracle.sharing.members.iter();
         let socks: Vec<SockId> =
             members.filter(|m| m.group == group && !m.left && m.since <= since).map(|m| m.sock).collect();
-        socks.into_iter().any(|id| self.socks.get(id).up() && self.serving(id))
+        let kept = |keeper: &Keeper| {
+            let of = |sub: &KeptSub| group_of(&sub.filter) == Some(group) && sub.since.is_some_and(|it| it <= since);
+            keeper.subs.iter().any(of)
+        };
+        socks.into_iter().any(|id| self.socks.get(id).up() && self.serving(id)) || self.keepers.all.values().any(kept)
     }
 
     /// Whether some member's window is full, so that messages wait in its queue.
     fn waits_for_room(&mut self, group: GroupNo) -> bool {
-        let members = self.oracle.sharing.members.iter().filter(|m| m.group == group && !m.left);
-        let socks: Vec<SockId> = members.map(|m| m.sock).collect();
+        let members = self.oracle.sharing.members.iter().filter(|m| m.group == group && !m.left).map(|m| m.sock);
+        let kept = self.keepers.all.values().filter_map(|keeper| keeper.current);
+        let socks: Vec<SockId> = members.chain(kept).collect();
         socks.into_iter().any(|id| self.socks.get(id).narrow && self.attached(id) && self.socks.get(id).mute)
     }
 
@@ -174,7 +181,7 @@ impl World {
         let dropped = |reason: &DropReason| {
             !matches!(
                 reason,
-                DropReason::RetainedFull | DropReason::Subscriber(rookery::broker::core::Dropped::Expired)
+                DropReason::RetainedFull | DropReason::Subscriber(Dropped::Expired | Dropped::Offline)
             )
         };
         let nodes: Vec<NodeId> = self.all_nodes();
