@@ -11,7 +11,7 @@ const KEEPERS: [&str; 3] = ["kay", "lou", "max"];
 
 impl World {
     pub fn some_keeper_acts(&mut self) {
-        let shares = self.rng.percent(self.cfg.shares.max(20).min(self.cfg.shares * 4));
+        let shares = self.cfg.shares > 0 && self.rng.percent(40);
         let client = match shares {
             true => self.rng.pick(&KEPT_MEMBERS),
             false => KEEPERS[self.rng.below(self.cfg.keepers) as usize],

@@ -31,7 +31,8 @@ impl World {
     }
 
     fn something(&mut self) {
-        if self.cfg.keepers > 0 && self.rng.percent(15) {
+        let keep = if self.cfg.shares > 0 { 25 } else { 15 };
+        if self.cfg.keepers > 0 && self.rng.percent(keep) {
             return self.some_keeper_acts();
         }
         let Some(id) = self.some_client().filter(|_| !self.rng.percent(self.cfg.connects)) else {

@@ -16,7 +16,7 @@ use rookery::mqtt::codec::{Packet, Publish, QoS, ReasonCode, Sender, Version, de
 use rookery_cluster::ids::{NodeId, NodeLife};
 use rookery_cluster::topics;
 
-use crate::client::{SockId, msg_of};
+use crate::client::{Sock, SockId, msg_of};
 use crate::keeper::{Keeper, KeptSub};
 use crate::oracle::{Msg, MsgId, Retain};
 use crate::share::{self, GROUPS, GroupNo};
@@ -137,7 +137,8 @@ impl World {
             return;
         }
         let (ended, good) = (self.oracle.sharing.ended, |it: &Msg| {
-            let good = |(_, reason): (_, ReasonCode)| !reason.is_error() && reason != ReasonCode::NO_MATCHING_SUBSCRIBERS;
+            let good =
+                |(_, reason): (_, ReasonCode)| !reason.is_error() && reason != ReasonCode::NO_MATCHING_SUBSCRIBERS;
             it.answered.is_some_and(good) && it.qos != QoS::AtMostOnce
         });
         let looked = self.oracle.all().filter(|(_, it)| good(it) && it.retain == Retain::No && it.sent > ended);
@@ -169,20 +170,18 @@ impl World {
         socks.into_iter().any(|id| self.socks.get(id).up() && self.serving(id)) || self.keepers.all.values().any(kept)
     }
 
-    /// Whether some member's window is full, so that messages wait in its queue.
+    /// Whether the window of some member that acknowledges nothing may be full, so that messages wait in its queue.
     fn waits_for_room(&mut self, group: GroupNo) -> bool {
         let members = self.oracle.sharing.members.iter().filter(|m| m.group == group && !m.left).map(|m| m.sock);
         let kept = self.keepers.all.values().filter_map(|keeper| keeper.current);
         let socks: Vec<SockId> = members.chain(kept).collect();
-        socks.into_iter().any(|id| self.socks.get(id).narrow && self.attached(id) && self.socks.get(id).mute)
+        let silent = |sock: &Sock| sock.narrow && (sock.mute || !sock.up());
+        socks.into_iter().any(|id| silent(self.socks.get(id)) && self.attached(id))
     }
 
     fn dropped_shared(&mut self) -> bool {
         let dropped = |reason: &DropReason| {
-            !matches!(
-                reason,
-                DropReason::RetainedFull | DropReason::Subscriber(Dropped::Expired | Dropped::Offline)
-            )
+            !matches!(reason, DropReason::RetainedFull | DropReason::Subscriber(Dropped::Expired | Dropped::Offline))
         };
         let nodes: Vec<NodeId> = self.all_nodes();
         nodes.into_iter().any(|node| {
