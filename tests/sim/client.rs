@@ -74,6 +74,8 @@ pub struct Sock {
     /// It is or was a member of shared subscriptions; what the core has read of it is looked at here.
     pub shares: bool,
     pub heard: BytesMut,
+    /// What it acknowledged, if the core has come to that.
+    pub acknowledging: Vec<u16>,
 }
 
 /// All connections.
@@ -136,6 +138,7 @@ impl Sock {
             mute: false,
             shares: false,
             heard: BytesMut::new(),
+            acknowledging: Vec::new(),
         }
     }
 

@@ -22,7 +22,7 @@ pub struct Oracle {
     /// What does not hold.
     pub broken: Vec<String>,
     pub msgs: Vec<Msg>,
-    /// Wills. They are sent when a node first publishes them, and answered when all have accepted them.
+    /// Wills. They are sent when a node first times or publishes them, and answered when all have accepted them.
     pub wills: BTreeMap<MsgId, Msg>,
     pub subs: Vec<Sub>,
     /// Messages that the core wrote for a connection.

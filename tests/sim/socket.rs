@@ -27,6 +27,7 @@ impl World {
 
     fn read_sock(&mut self, life: NodeLife, worker: u16, key: ConnKey, id: SockId) {
         let readable = self.worker(life, worker).is_some_and(|it| it.core.wants_read(key));
+        self.shared_heard(life, worker, key, id);
         let Some(sock) = self.sock(id).filter(|_| readable) else { return };
         if sock.unread.is_empty() {
             if sock.eof {
@@ -43,6 +44,7 @@ impl World {
         let bytes = sock.unread.split_to(size);
         self.shared_read(life, worker, key, id, &bytes);
         self.input(life, worker, Input::Read { conn: key, bytes: &bytes });
+        self.shared_heard(life, worker, key, id);
         self.kept_may_have_left(life, worker, key, id);
         let more = self.socks.get(id).eof || !self.socks.get(id).unread.is_empty();
         let readable = self.worker(life, worker).is_some_and(|it| it.core.wants_read(key));

@@ -6,7 +6,7 @@
 //! it first, or if its acknowledgement had come before the other was sent. All else may be in any order. A deletion
 //! cannot be told from another one, so where nothing is retained, some deletion (or a message that expires) must be
 //! there that was not certainly written before. A message that was sent again counts from its last try; a will was sent
-//! when it was first published, and acknowledged when it was accepted.
+//! when its time was first asked for, and acknowledged when it was accepted.
 //!
 //! Not wider: a node holds everything once it says so to its workers; before, it answers nobody. What is shown is what
 //! the core writes, so subscribers whose window makes messages wait are not judged.

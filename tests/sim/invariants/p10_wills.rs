@@ -21,6 +21,14 @@ use crate::world::World;
 const AT_MOST: Duration = Duration::from_secs(20);
 
 impl World {
+    /// A node says from when on a will counts that is to be retained.
+    pub fn p10_timed(&mut self, message: &[u8]) {
+        let now = self.now;
+        if let Some(will) = msg_of(&message[message.len() - 8..]).and_then(|msg| self.oracle.msg_mut(msg)) {
+            will.sent = will.sent.min(now);
+        }
+    }
+
     /// A node begins to publish the will that it knows by `token`.
     pub fn p10_fires(&mut self, life: NodeLife, token: u64, message: &[u8]) {
         let Some(msg) = msg_of(&message[message.len() - 8..]) else { return };

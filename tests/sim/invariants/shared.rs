@@ -109,19 +109,26 @@ impl World {
         self.worker(life, worker).is_some_and(|it| !it.core.closing(key))
     }
 
-    /// The core is about to read what a member sent: what that acknowledges.
+    /// The core reads what a member sent: what that acknowledges.
     pub fn shared_read(&mut self, life: NodeLife, worker: u16, key: ConnKey, id: SockId, bytes: &[u8]) {
         let reads = self.lease_holds(life.node) && self.worker(life, worker).is_some_and(|it| !it.core.closing(key));
         let Some(sock) = self.sock(id).filter(|sock| reads && sock.shares) else { return };
         sock.heard.extend_from_slice(bytes);
-        let mut acknowledged = Vec::new();
         while let Ok(Some(frame)) = split(&sock.heard, usize::MAX) {
             let taken = sock.heard.split_to(frame.total);
             let packet = decode(Some(Version::V5), Sender::Client, frame.first_byte, frame.body(&taken));
             if let Ok(Packet::Puback(ack) | Packet::Pubrec(ack)) = packet {
-                acknowledged.push(ack.packet_id.get());
+                sock.acknowledging.push(ack.packet_id.get());
             }
         }
+    }
+
+    /// Who is read from has nothing left of what was read before: what that acknowledged holds. A publish that must wait
+    /// keeps what stands behind it.
+    pub fn shared_heard(&mut self, life: NodeLife, worker: u16, key: ConnKey, id: SockId) {
+        let through = self.worker(life, worker).is_some_and(|it| it.core.wants_read(key) || it.core.has_left(key));
+        let Some(sock) = self.sock(id).filter(|_| through) else { return };
+        let acknowledged = std::mem::take(&mut sock.acknowledging);
         let Sharing { given, packets, .. } = &mut self.oracle.sharing;
         for packet in acknowledged {
             let all = packets.remove(&(id, packet)).and_then(|of| given.get_mut(&of));

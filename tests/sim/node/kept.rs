@@ -325,6 +325,9 @@ impl World {
     pub fn open_will(&mut self, life: NodeLife, worker: u16, token: u64, broker: BrokerId, will: &FiringWill) {
         let effects = self.core_step(life, worker, Input::Will { token, broker, will });
         let not_yet = |effect: &Effect| matches!(effect, Effect::WillRefused { .. } | Effect::TimeWill { .. });
+        if effects.iter().any(|effect| matches!(effect, Effect::TimeWill { .. })) {
+            self.p10_timed(&will.message);
+        }
         if !effects.iter().any(not_yet) {
             self.p10_fires(life, token, &will.message);
         }
