@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rookery_cluster::clock::Moment;
 use rookery_cluster::handle::{Holder, Retained, Run};
 use rookery_cluster::ids::BrokerId;
@@ -35,6 +36,9 @@ pub struct Awaiting {
     pub ack: u64,
 }
 
+/// Publishes of one broker, some of them for members of shared subscriptions.
+pub type Directed = (BrokerId, Bytes);
+
 /// One destination of this worker: a peer node, another worker of this node, or its store of retained messages.
 #[derive(Debug)]
 pub struct Destination {
@@ -50,6 +54,8 @@ pub struct Destination {
     outstanding: VecDeque<(u64, usize)>,
     outstanding_bytes: usize,
     awaiting: VecDeque<Awaiting>,
+    /// What is for members of shared subscriptions and in a batch that is not accepted. The stream keeps the same bytes.
+    directed: VecDeque<(u64, Directed)>,
     /// Up to which batch everything is accepted.
     accepted: u64,
     congested_since: Option<Moment>,
@@ -70,6 +76,7 @@ impl Destination {
             outstanding: VecDeque::new(),
             outstanding_bytes: 0,
             awaiting: VecDeque::new(),
+            directed: VecDeque::new(),
             accepted: 0,
             congested_since: None,
             paused: false,
@@ -85,6 +92,11 @@ impl Destination {
     /// Appends what is to be kept of a publish, after the publish itself if that goes there too.
     pub fn keep(&mut self, broker: BrokerId, kept: Arc<Retained>) -> Place {
         self.waiting.keep(broker, kept)
+    }
+
+    /// The publish that [`Destination::append`] put at `place` is for members of shared subscriptions there.
+    pub fn is_directed(&mut self, place: Place) {
+        self.waiting.is_directed(place);
     }
 
     /// Whether publishers of `broker` shall wait before they add to what waits here (R10, R19). Other brokers'
@@ -174,6 +186,9 @@ impl Destination {
         for chunk in chunks {
             self.awaiting.extend(chunk.awaiting.into_iter().map(|(conn, ack)| Awaiting { seq, conn, ack }));
             let body = chunk.body.into_body().freeze();
+            if chunk.directed && matches!(self.holder, Holder::Peer(_)) {
+                self.directed.push_back((seq, (chunk.broker, body.clone())));
+            }
             runs.push(Run { broker: chunk.broker, count: chunk.count, body, retained: chunk.kept });
         }
         self.pending.push_back(Batch { seq, runs, bytes });
@@ -199,6 +214,9 @@ impl Destination {
             self.outstanding_bytes -= bytes;
             self.congested_since = None;
         }
+        while self.directed.front().is_some_and(|(seq, _)| *seq <= through) {
+            self.directed.pop_front();
+        }
         while let Some(&awaiting) = self.awaiting.front().filter(|a| a.seq <= through) {
             self.awaiting.pop_front();
             done(awaiting);
@@ -206,8 +224,8 @@ impl Destination {
     }
 
     /// The destination's life is over: nothing is owed to it. Its next life starts a new stream. Returns how
-    /// many publishes that waited for credit were dropped.
-    pub fn expired(&mut self, mut done: impl FnMut(Awaiting)) -> u64 {
+    /// many publishes that waited for credit were dropped, and what it did not accept for members of shared subscriptions.
+    pub fn expired(&mut self, mut done: impl FnMut(Awaiting)) -> (u64, Vec<Directed>) {
         while !self.waiting.is_empty() {
             self.seal();
         }
@@ -215,9 +233,10 @@ impl Destination {
         for awaiting in mem::take(&mut self.awaiting) {
             done(awaiting);
         }
+        let directed = mem::take(&mut self.directed).into_iter().map(|(_, directed)| directed).collect();
         let (holder, paused, touched) = (self.holder, self.paused, self.touched);
         *self = Self { paused, touched, ..Self::new(holder) };
-        dropped
+        (dropped, directed)
     }
 }
 
@@ -377,7 +396,7 @@ mod tests {
         let place = put(&mut d, b"a");
         d.await_acceptance(place, KEY, 3);
         let mut done = Vec::new();
-        assert_eq!(d.expired(|a| done.push(a.ack)), 1);
+        assert_eq!(d.expired(|a| done.push(a.ack)), (1, Vec::new()));
         assert_eq!(done, [3]);
         put(&mut d, b"b");
         assert_eq!(d.next(Moment::default()).map(|b| b.seq), Some(1), "the next life's stream starts at 1");

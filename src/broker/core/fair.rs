@@ -26,6 +26,8 @@ pub(super) struct Chunk {
     kept_bytes: usize,
     /// Who waits for their acceptance: connection and number of the acknowledgement there.
     pub awaiting: Vec<(ConnKey, u64)>,
+    /// Whether some of them are for members of shared subscriptions.
+    pub directed: bool,
 }
 
 /// Where a publish was put, until anything is taken out.
@@ -76,6 +78,7 @@ impl Fair {
                 kept: Vec::new(),
                 kept_bytes: 0,
                 awaiting: Vec::new(),
+                directed: false,
             });
         }
         if let Some(chunk) = queue.chunks.back_mut() {
@@ -102,6 +105,7 @@ impl Fair {
                 kept: Vec::new(),
                 kept_bytes: 0,
                 awaiting: Vec::new(),
+                directed: false,
             });
         }
         if let Some(chunk) = queue.chunks.back_mut() {
@@ -130,6 +134,13 @@ impl Fair {
     pub fn await_acceptance(&mut self, place: Place, conn: ConnKey, ack: u64) {
         if let Some(chunk) = self.queues.get_mut(place.0).and_then(|queue| queue.chunks.back_mut()) {
             chunk.awaiting.push((conn, ack));
+        }
+    }
+
+    /// The publish that was put at `place` last is for members of shared subscriptions.
+    pub fn is_directed(&mut self, place: Place) {
+        if let Some(chunk) = self.queues.get_mut(place.0).and_then(|queue| queue.chunks.back_mut()) {
+            chunk.directed = true;
         }
     }
 

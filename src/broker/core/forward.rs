@@ -294,8 +294,9 @@ impl Core {
     pub(super) fn on_expired(&mut self, holder: Holder) {
         let Some(&dest) = self.dest_of.get(&holder) else { return };
         let mut done = Vec::new();
-        let dropped = self.dests[usize::from(dest)].expired(|awaiting| done.push(awaiting));
+        let (dropped, directed) = self.dests[usize::from(dest)].expired(|awaiting| done.push(awaiting));
         self.stats.drop(DropReason::DestinationExpired, dropped);
+        self.give_on(dest, &directed);
         self.accepted(&done, false);
         self.unblock(dest);
     }

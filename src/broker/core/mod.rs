@@ -13,6 +13,7 @@
 //! from ([`Core::wants_read`]); what had been read stays in its carry, at most one read's worth.
 
 mod account;
+mod again;
 mod conn;
 mod connect;
 mod dest;

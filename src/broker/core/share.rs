@@ -91,6 +91,8 @@ pub(super) struct Errand {
     qos: QoS,
     /// What the message counts for in a queue.
     bytes: usize,
+    /// It is not for members there.
+    but: Option<DestIndex>,
 }
 
 impl Errand {
@@ -102,7 +104,7 @@ impl Errand {
             ShareStrategy::Local | ShareStrategy::RoundRobin => (strategy, 0),
         };
         let choice = Choice { strategy, key };
-        Self { choice, scope: Place::Cluster, hops: 0, qos: message.qos, bytes: message.size() }
+        Self { choice, scope: Place::Cluster, hops: 0, qos: message.qos, bytes: message.size(), but: None }
     }
 
     /// The choice that a publisher's worker makes.
@@ -114,7 +116,14 @@ impl Errand {
             ShareStrategy::Local | ShareStrategy::RoundRobin => 0,
         };
         let bytes = topic.len() + publish.properties.forwardable.len() + publish.payload.len();
-        Self { choice: Choice { strategy, key }, scope: Place::Cluster, hops: 0, qos: publish.qos, bytes }
+        let choice = Choice { strategy, key };
+        Self { choice, scope: Place::Cluster, hops: 0, qos: publish.qos, bytes, but: None }
+    }
+
+    /// The choice that is made once more because `gone`, which was chosen, is gone.
+    pub fn anew(directions: &Directions<'_>, gone: DestIndex, message: &Message<'_>) -> Self {
+        let Directions { choice, hops, .. } = *directions;
+        Self { choice, scope: Place::Cluster, hops, qos: message.qos, bytes: message.size(), but: Some(gone) }
     }
 }
 
@@ -134,7 +143,8 @@ impl Core {
         let hashed = matches!(errand.choice.strategy, ShareStrategy::HashClient | ShareStrategy::HashTopic);
         let members = known.members(hashed).filter(|(conn, _)| !self.ending.contains(conn));
         let members = members.map(|(conn, member)| self.as_member(room, conn, member, errand));
-        let holders = known.holders().map(|dest| self.as_holder(now, room, dest));
+        let holders =
+            known.holders().filter(|dest| Some(*dest) != errand.but).map(|dest| self.as_holder(now, room, dest));
         let target = choose(errand.choice, errand.scope, known.turn(), members.chain(holders))?;
         let groups = &mut self.rooms[room].groups;
         match target {
@@ -239,6 +249,7 @@ impl Core {
         if filters.is_empty() {
             return destination.append(room.id, |body| body.put(message));
         }
+        let keeps = message.qos != QoS::AtMostOnce;
         let (mut left, mut ordinary) = (&filters[..], ordinary);
         loop {
             let place = destination.append(room.id, |body| {
@@ -246,6 +257,9 @@ impl Core {
                     body.put_directed(message, |to| Directions::encode(to, ordinary, errand.hops, errand.choice, left));
                 left = &left[taken..];
             });
+            if keeps {
+                destination.is_directed(place);
+            }
             ordinary = false;
             if left.is_empty() {
                 return place;
@@ -267,7 +281,7 @@ impl Core {
             Via::Node { .. } => Place::Node,
         };
         let (qos, bytes) = (message.qos, message.size());
-        let errand = Errand { choice: directions.choice, scope, hops: directions.hops, qos, bytes };
+        let errand = Errand { choice: directions.choice, scope, hops: directions.hops, qos, bytes, but: None };
         for filter in directions.filters() {
             if self.dispatches(via, filter) {
                 self.route(now, room, filter, errand, message);

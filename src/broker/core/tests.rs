@@ -16,6 +16,7 @@ use crate::mqtt::codec::{
     Version, decode, encode, split,
 };
 
+mod again;
 mod drain;
 mod ends;
 mod farewell;

@@ -4,7 +4,7 @@
 //! as it was sent times; so may a will. And what was acknowledged to its publisher some member got, if one was there all
 //! the time.
 //!
-//! Not wider: a message is not looked for if a node ended after it was published, as what it had accepted for its
+//! Not wider: what a node gave and did not say before it ended may be given again at QoS 1. A message is not looked for if a node ended after it was published, as what it had accepted for its
 //! members dies with it, or if nodes say that they dropped something for want of a member or of room. A message counts
 //! as acknowledged once the core has read that; a connection as gone once the core has closed it.
 
@@ -44,6 +44,8 @@ struct Given {
     to: SockId,
     packet: Option<u16>,
     qos: QoS,
+    /// Who gave it.
+    life: Option<NodeLife>,
     acknowledged: bool,
 }
 
@@ -82,13 +84,14 @@ impl World {
         let Some(msg) = msg_of(&publish.payload) else { return };
         for group in publish.subscription_ids.clone() {
             let before = self.oracle.sharing.given.remove(&(msg, group)).unwrap_or_default();
-            let with: Vec<SockId> = before.iter().filter(|it| self.keeps(it, sock)).map(|it| it.to).collect();
+            let with: Vec<SockId> = before.iter().filter(|it| self.keeps(msg, it, sock)).map(|it| it.to).collect();
             if with.len() >= self.times(msg) as usize {
                 let filter = GROUPS[group as usize - 1];
                 self.broken(format!("shared: connection {sock} gets {msg} of {filter}, and {with:?} had it for good"));
             }
             let packet = publish.packet_id.map(|id| id.get());
-            let given = Given { to: sock, packet, qos: publish.qos, acknowledged: false };
+            let life = self.socks.get(sock).life;
+            let given = Given { to: sock, packet, qos: publish.qos, life, acknowledged: false };
             self.oracle.sharing.packets.extend(packet.map(|packet| ((sock, packet), (msg, group))));
             let all = before.into_iter().chain([given]).collect();
             self.oracle.sharing.given.insert((msg, group), all);
@@ -96,7 +99,11 @@ impl World {
     }
 
     /// Whether what was given stays where it is, and is not for `other`.
-    fn keeps(&mut self, given: &Given, other: SockId) -> bool {
+    fn keeps(&mut self, msg: MsgId, given: &Given, other: SockId) -> bool {
+        let over = given.life.is_none_or(|life| self.worker(life, 0).is_none());
+        if over && self.oracle.msg(msg).qos == QoS::AtLeastOnce {
+            return false;
+        }
         let same_session = self.keepers.is(other) && self.socks.get(given.to).client == self.socks.get(other).client;
         let begun = given.qos == QoS::ExactlyOnce && !same_session;
         given.done() || begun || given.to == other || self.attached(given.to)
