@@ -343,6 +343,7 @@ impl World {
         }
         if present && !sure {
             // It may be another one, of a connection that the client heard nothing of.
+            keeper.session += 1;
             keeper.subs.clear();
             keeper.forgetful = true;
             repeatable.extend(keeper.out.iter().map(|sent| sent.msg));

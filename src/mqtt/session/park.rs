@@ -126,9 +126,11 @@ impl Session {
         let sent = inflight.iter().filter_map(|entry: &Inflight| entry.kept.as_deref());
         // Only what came during the move can have come here too; marks of older ones may be in use again.
         let recent = |kept: &&Kept| now.since(kept.since) < MOVE_AT_MOST;
-        let there: BTreeSet<u64> = sent.chain(&queue).filter(recent).map(|kept| kept.message.mark).collect();
+        // What came for a group is a message of its own.
+        let name = |kept: &Kept| (kept.message.mark, kept.share.clone());
+        let there: BTreeSet<_> = sent.chain(&queue).filter(recent).map(name).collect();
         let here = std::mem::take(&mut self.window.queue);
-        queue.extend(here.into_iter().filter(|k| k.message.mark == 0 || !there.contains(&k.message.mark)));
+        queue.extend(here.into_iter().filter(|kept| kept.message.mark == 0 || !there.contains(&name(kept))));
         self.received = received;
         self.window.adopt(inflight, releasing, next, queue.into());
         Ok(())
@@ -169,7 +171,41 @@ fn kept(now: Moment, moved: MovedMessage) -> Result<Kept, BadSession> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
+
     use super::*;
+    use crate::mqtt::codec::{Packet, Publish, Sender, Version, decode_publish, encode, split};
+    use crate::mqtt::session::Mark;
+
+    #[test]
+    fn r14_what_comes_for_a_group_alone_is_no_copy_of_what_came_for_the_session() {
+        let now = Moment::default();
+        let session = || {
+            let connect = Connect::new(Version::V5, "c");
+            Session::new("c".into(), &connect, &Settings::default(), now)
+        };
+        let (mut there, mut here) = (session(), session());
+        let publish =
+            Publish { topic: "t".into(), qos: QoS::AtLeastOnce, packet_id: PacketId::new(1), ..Publish::default() };
+        let mut bytes = BytesMut::new();
+        encode(&Packet::Publish(Box::new(publish)), Version::V5, &mut bytes).expect("encodes");
+        let frame = split(&bytes, usize::MAX).expect("a frame").expect("whole");
+        let publish =
+            decode_publish(Version::V5, Sender::Client, frame.first_byte, frame.body(&bytes)).expect("decodes");
+        let mark = Mark { origin: 7, number: PacketId::new(1) };
+        let give = |to: &mut Session, share: Option<&str>| {
+            let mut message = Message::new("t", &publish);
+            (message.mark, message.share) = (mark, share.map(Arc::from));
+            assert_eq!(to.deliver_parked(now, &mut message, QoS::AtLeastOnce, false, &[]), Delivery::Queued);
+        };
+        give(&mut there, None);
+        give(&mut there, Some("$share/a/t"));
+        give(&mut here, None);
+        give(&mut here, Some("$share/b/t"));
+        here.adopt(now, &there.export(now)).expect("a session");
+        let shares: Vec<_> = here.window.queue.iter().map(|kept| kept.share.as_deref()).collect();
+        assert_eq!(shares, [None, Some("$share/a/t"), Some("$share/b/t")]);
+    }
 
     #[test]
     fn time_that_a_message_waited_elsewhere_counts() {

@@ -14,7 +14,7 @@ use crate::keeper::WILLS;
 use crate::oracle::MsgId;
 use crate::world::World;
 
-/// Who receives: a client that keeps a session, or a connection.
+/// Who receives: a session of a client, or a connection.
 pub type Receiver = (Arc<str>, SockId);
 
 /// Whose order holds: a session of a client, or a connection.
@@ -23,9 +23,9 @@ pub type Lane = (Arc<str>, u64);
 impl World {
     /// The application of `id` got a message; `dup` as the PUBLISH said.
     pub fn p06_check(&mut self, id: SockId, msg: MsgId, delivered: QoS, dup: bool) {
-        let to: Receiver = match self.keepers.is(id) {
-            true => (self.socks.get(id).client.clone(), 0),
-            false => ("".into(), id),
+        let to: Receiver = match self.keepers.of(id).map(|keeper| keeper.session) {
+            Some(session) => (self.socks.get(id).client.clone(), session),
+            None => ("".into(), id),
         };
         let heard = self.oracle.heard.entry((to.clone(), msg)).or_default();
         let (first, redelivered) = (*heard == 0, *heard > 0 && dup && delivered == QoS::AtLeastOnce);
