@@ -221,7 +221,10 @@ impl World {
 
 fn brief(packet: &Packet) -> String {
     match packet {
-        Packet::Publish(p) => format!("publish {:?} at {:?}", msg_of(&p.payload), p.qos),
+        Packet::Publish(p) if p.subscription_ids.is_empty() => {
+            format!("publish {:?} at {:?}", msg_of(&p.payload), p.qos)
+        }
+        Packet::Publish(p) => format!("publish {:?} at {:?} for {:?}", msg_of(&p.payload), p.qos, p.subscription_ids),
         Packet::Puback(ack) => format!("puback {} {}", ack.packet_id, ack.reason),
         other => format!("{:?}", other.packet_type()),
     }

@@ -4,9 +4,10 @@
 //! as it was sent times; so may a will. And what was acknowledged to its publisher some member got, if one was there all
 //! the time.
 //!
-//! Not wider: what a node gave and did not say before it ended may be given again at QoS 1. A message is not looked for if a node ended after it was published, as what it had accepted for its
-//! members dies with it, or if nodes say that they dropped something for want of a member or of room. A message counts
-//! as acknowledged once the core has read that; a connection as gone once the core has closed it.
+//! Not wider: what was on its way to a node that ended may be given once more at QoS 1. A message is not looked for if a
+//! node ended after it was published, as what it had accepted for its members dies with it, or if nodes say that they
+//! dropped something for want of a member or of room. A message counts as acknowledged once the core has come to that; a
+//! connection as gone once the core has closed it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,6 +30,8 @@ pub struct Sharing {
     given: BTreeMap<(MsgId, GroupNo), Vec<Given>>,
     /// What a packet that a connection acknowledges stands for.
     packets: BTreeMap<(SockId, u16), (MsgId, GroupNo)>,
+    /// When workers heard that a node's life was over.
+    expired: Vec<Duration>,
     /// When a node last ended.
     pub ended: Duration,
 }
@@ -44,8 +47,9 @@ struct Given {
     to: SockId,
     packet: Option<u16>,
     qos: QoS,
-    /// Who gave it.
-    life: Option<NodeLife>,
+    /// The client has acknowledged it.
+    answered: bool,
+    /// The core has come to that.
     acknowledged: bool,
 }
 
@@ -84,14 +88,16 @@ impl World {
         let Some(msg) = msg_of(&publish.payload) else { return };
         for group in publish.subscription_ids.clone() {
             let before = self.oracle.sharing.given.remove(&(msg, group)).unwrap_or_default();
-            let with: Vec<SockId> = before.iter().filter(|it| self.keeps(msg, it, sock)).map(|it| it.to).collect();
-            if with.len() >= self.times(msg) as usize {
+            let with: Vec<SockId> = before.iter().filter(|it| self.keeps(it, sock)).map(|it| it.to).collect();
+            let Msg { qos, sent, .. } = self.oracle.msg(msg).clone();
+            // Whoever was gone may have had it, or directed it on.
+            let again = self.oracle.sharing.expired.iter().filter(|at| qos == QoS::AtLeastOnce && sent <= **at).count();
+            if with.len() >= self.times(msg) as usize + again {
                 let filter = GROUPS[group as usize - 1];
                 self.broken(format!("shared: connection {sock} gets {msg} of {filter}, and {with:?} had it for good"));
             }
             let packet = publish.packet_id.map(|id| id.get());
-            let life = self.socks.get(sock).life;
-            let given = Given { to: sock, packet, qos: publish.qos, life, acknowledged: false };
+            let given = Given { to: sock, packet, qos: publish.qos, answered: false, acknowledged: false };
             self.oracle.sharing.packets.extend(packet.map(|packet| ((sock, packet), (msg, group))));
             let all = before.into_iter().chain([given]).collect();
             self.oracle.sharing.given.insert((msg, group), all);
@@ -99,11 +105,7 @@ impl World {
     }
 
     /// Whether what was given stays where it is, and is not for `other`.
-    fn keeps(&mut self, msg: MsgId, given: &Given, other: SockId) -> bool {
-        let over = given.life.is_none_or(|life| self.worker(life, 0).is_none());
-        if over && self.oracle.msg(msg).qos == QoS::AtLeastOnce {
-            return false;
-        }
+    fn keeps(&mut self, given: &Given, other: SockId) -> bool {
         let same_session = self.keepers.is(other) && self.socks.get(given.to).client == self.socks.get(other).client;
         let begun = given.qos == QoS::ExactlyOnce && !same_session;
         given.done() || begun || given.to == other || self.attached(given.to)
@@ -128,6 +130,9 @@ impl World {
                 sock.acknowledging.push(ack.packet_id.get());
             }
         }
+        for packet in sock.acknowledging.clone() {
+            self.shared_given(id, packet).into_iter().for_each(|given| given.answered = true);
+        }
     }
 
     /// Who is read from has nothing left of what was read before: what that acknowledged holds. A publish that must wait
@@ -135,14 +140,23 @@ impl World {
     pub fn shared_heard(&mut self, life: NodeLife, worker: u16, key: ConnKey, id: SockId) {
         let through = self.worker(life, worker).is_some_and(|it| it.core.wants_read(key) || it.core.has_left(key));
         let Some(sock) = self.sock(id).filter(|_| through) else { return };
-        let acknowledged = std::mem::take(&mut sock.acknowledging);
-        let Sharing { given, packets, .. } = &mut self.oracle.sharing;
-        for packet in acknowledged {
-            let all = packets.remove(&(id, packet)).and_then(|of| given.get_mut(&of));
-            if let Some(it) = all.and_then(|all| all.iter_mut().rfind(|it| it.to == id && it.packet == Some(packet))) {
-                it.acknowledged = true;
-            }
+        for packet in std::mem::take(&mut sock.acknowledging) {
+            self.shared_given(id, packet).into_iter().for_each(|given| given.acknowledged = true);
+            self.oracle.sharing.packets.remove(&(id, packet));
         }
+    }
+
+    /// What a packet of a connection is.
+    fn shared_given(&mut self, id: SockId, packet: u16) -> Option<&mut Given> {
+        let Sharing { given, packets, .. } = &mut self.oracle.sharing;
+        let all = given.get_mut(packets.get(&(id, packet))?)?;
+        all.iter_mut().rfind(|it| it.to == id && it.packet == Some(packet))
+    }
+
+    /// A worker hears that a node's life is over, and gives on what that had not accepted.
+    pub fn shared_expired(&mut self) {
+        let now = self.now;
+        self.oracle.sharing.expired.push(now);
     }
 
     /// At the end: what was acknowledged reached some member of each group that had one.
@@ -164,7 +178,7 @@ impl World {
                 }
                 let given = self.oracle.sharing.given.get(&(msg, group)).map(Vec::as_slice).unwrap_or_default();
                 let holders: Vec<SockId> = given.iter().map(|given| given.to).collect();
-                let done = given.iter().any(Given::done);
+                let done = given.iter().any(|given| given.done() || given.answered);
                 if !done && !holders.into_iter().any(|id| self.attached(id)) && !self.waits_for_room(group) {
                     self.broken(format!("shared: nobody of {} has got message {msg}", GROUPS[group as usize - 1]));
                 }

@@ -213,7 +213,10 @@ impl World {
                 self.input(life, worker, Input::Accepted { from: Holder::Peer(peer), through });
             }
             Mail::Room { peer } => self.input(life, worker, Input::Room { to: Holder::Peer(peer) }),
-            Mail::PeerExpired { peer } => self.input(life, worker, Input::Expired { holder: Holder::Peer(peer) }),
+            Mail::PeerExpired { peer } => {
+                self.shared_expired();
+                self.input(life, worker, Input::Expired { holder: Holder::Peer(peer) });
+            }
             Mail::Interest { token, changes } => {
                 self.input(life, worker, Input::Interest { token, changes: &changes });
             }
@@ -337,7 +340,10 @@ impl World {
             Err((SendError::NoCredit, runs)) => {
                 Input::NoCredit { to: Holder::Peer(peer), batch: Batch { seq, runs, bytes } }
             }
-            Err((SendError::NotLive, _)) => Input::Expired { holder: Holder::Peer(peer) },
+            Err((SendError::NotLive, _)) => {
+                self.shared_expired();
+                Input::Expired { holder: Holder::Peer(peer) }
+            }
         };
         self.core_step(life, worker, refused)
     }
