@@ -168,7 +168,11 @@ async fn copy(inner: &Inner, retained: &Retained, peer: NodeLife) -> Result<Copi
             Ask::Digests(after) => {
                 let request = proto::RetainedDigestsRequest { hello, after: after.map(wire::broker_name) };
                 let reply = within(client.retained_digests(request)).await?;
-                store.follow(Time(reply.latest));
+                if let Err(ahead) = store.follow(Time(reply.latest))
+                    && retained.replication.lock().waits_for(peer.node)
+                {
+                    return Err(Status::unavailable(ahead.to_string()));
+                }
                 retained.replication.lock().on_followed(peer.node);
                 inner.check_gate();
                 let theirs: Option<Vec<_>> = reply.brokers.iter().map(digests_of).collect();

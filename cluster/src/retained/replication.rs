@@ -49,6 +49,11 @@ impl Replication {
         }
     }
 
+    /// Whether what is written here waits for `peer`'s time.
+    pub fn waits_for(&self, peer: NodeId) -> bool {
+        self.unheard.as_ref().is_none_or(|unheard| unheard.contains(&peer))
+    }
+
     /// Everything that `peer` had was copied, by a comparison that began at that moment.
     pub fn on_copied(&mut self, peer: NodeId, began: Moment, copied: Copied) {
         self.gate.on_copied(peer, began, copied);

@@ -9,7 +9,7 @@
 //! dropped something for want of a member or of room. A message counts as acknowledged once the core has come to that; a
 //! connection as gone once the core has closed it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rookery::broker::core::{ConnKey, DropReason, Dropped};
@@ -198,11 +198,11 @@ impl World {
         socks.into_iter().any(|id| self.socks.get(id).up() && self.serving(id)) || self.keepers.all.values().any(kept)
     }
 
-    /// Whether the window of some member that acknowledges nothing may be full, so that messages wait in its queue.
+    /// Whether the window of somebody who was given something for the group and acknowledges nothing may be full, so that
+    /// messages wait in its queue. Its SUBACK may never have reached it.
     fn waits_for_room(&mut self, group: GroupNo) -> bool {
-        let members = self.oracle.sharing.members.iter().filter(|m| m.group == group && !m.left).map(|m| m.sock);
-        let kept = self.keepers.all.values().filter_map(|keeper| keeper.current);
-        let socks: Vec<SockId> = members.chain(kept).collect();
+        let given = self.oracle.sharing.given.iter().filter(|((_, of), _)| *of == group);
+        let socks: BTreeSet<SockId> = given.flat_map(|(_, all)| all).map(|given| given.to).collect();
         let silent = |sock: &Sock| sock.narrow && (sock.mute || !sock.up());
         socks.into_iter().any(|id| silent(self.socks.get(id)) && self.attached(id))
     }

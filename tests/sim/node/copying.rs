@@ -142,10 +142,12 @@ impl World {
         let Some(store) = self.store(own.node) else { return };
         let next = match answer {
             Answer::Digests { brokers, more, sound, latest } => {
-                store.follow(latest);
-                if let Some(broker) = &mut self.node(own.node).broker {
-                    broker.copying.replication.on_followed(peer.node);
+                let follows = store.follow(latest).is_ok();
+                let Some(broker) = &mut self.node(own.node).broker else { return };
+                if !follows && broker.copying.replication.waits_for(peer.node) {
+                    return self.compare_again(own, peer);
                 }
+                broker.copying.replication.on_followed(peer.node);
                 self.check_gate(own);
                 it.comparison.borrow_mut().on_digests(&brokers, more, sound, |broker| store.digests_of(broker))
             }

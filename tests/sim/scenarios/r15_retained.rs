@@ -113,6 +113,23 @@ fn r15_a_clock_that_is_ahead_is_waited_for() {
     s.end();
 }
 
+/// A node starts with a clock that is behind by more than 500 ms: what it publishes first replaces what was acknowledged
+/// while it was away.
+#[test]
+fn r15_a_node_whose_clock_is_behind_waits_until_it_can_follow() {
+    let mut s = Scene::new(3);
+    let publisher = s.up("ann", ONE);
+    s.ended(TWO);
+    s.retained(publisher, "t", Retain::Stays);
+    s.0.node(TWO).shelf.ahead = -2500;
+    s.0.start_node(TWO);
+    s.must("it serves", 3000, |w| w.all_serve());
+    let other = s.up("bob", TWO);
+    let msg = s.retained(other, "t", Retain::Stays);
+    assert_eq!(s.read("cid", THREE, "t"), [msg]);
+    s.end();
+}
+
 /// A node that was away for more than a week, while its deletion was forgotten: it copies afresh.
 #[test]
 fn r15_a_node_away_for_long_copies_afresh() {

@@ -206,9 +206,15 @@ impl Store {
     }
 
     /// A peer has seen this time: what is written here from now on is later, as far as its clock is believed (R15).
-    pub fn follow(&self, theirs: Time) {
-        let wall = self.shared.clock.wall().0.saturating_add(limits::RETAINED_CLOCK_AHEAD.as_millis() as u64);
-        self.shared.time.fetch_max(theirs.min(Time::at(UnixMillis(wall))).0, Ordering::AcqRel);
+    ///
+    /// # Errors
+    /// [`Ahead`] if that is not as far as the peer's time.
+    pub fn follow(&self, theirs: Time) -> Result<(), Ahead> {
+        let wall = self.shared.clock.wall();
+        let ahead = theirs.ahead_of(wall);
+        let latest = wall.0.saturating_add(limits::RETAINED_CLOCK_AHEAD.as_millis() as u64);
+        self.shared.time.fetch_max(theirs.min(Time::at(UnixMillis(latest))).0, Ordering::AcqRel);
+        if ahead > limits::RETAINED_CLOCK_AHEAD { Err(Ahead(ahead)) } else { Ok(()) }
     }
 
     /// Whether a time is one that may be taken from a peer (R15).

@@ -387,10 +387,10 @@ proptest! {
 fn writes_follow_the_time_of_a_peer_as_far_as_its_clock_is_believed() {
     let store = open(&MemDisk::new(1));
     let ahead = |millis: u64| Time::at(UnixMillis(WALL + millis));
-    store.follow(ahead(300));
+    assert_eq!(store.follow(ahead(300)), Ok(()));
     assert!(store.next_time() > ahead(300));
-    store.follow(ahead(9000));
+    assert_eq!(store.follow(ahead(9000)), Err(Ahead(Duration::from_millis(9000))));
     assert_eq!(store.latest(), ahead(500));
-    store.follow(Time::default());
+    assert_eq!(store.follow(Time::default()), Ok(()));
     assert_eq!(store.latest(), ahead(500));
 }
