@@ -87,7 +87,7 @@ impl Gate {
     }
 
     /// Whether `peer` is to be copied from before this node answers.
-    pub fn waits_for(&self, peer: NodeId) -> bool {
+    pub fn copies_from(&self, peer: NodeId) -> bool {
         !self.open && self.waiting.as_ref().is_some_and(|waiting| waiting.contains(&peer))
     }
 
@@ -165,9 +165,9 @@ mod tests {
         assert!(!g.open(true), "2 may have deleted what 3 had");
         assert!(g.again(&[NodeId(2), NodeId(3)], at(2)));
         assert!(!g.again(&[NodeId(2), NodeId(3)], at(2)));
-        assert!(g.waits_for(NodeId(2)) && g.waits_for(NodeId(3)));
+        assert!(g.copies_from(NodeId(2)) && g.copies_from(NodeId(3)));
         g.on_copied(NodeId(2), at(1), copied(true, true, false));
-        assert!(g.waits_for(NodeId(2)), "that comparison began too early");
+        assert!(g.copies_from(NodeId(2)), "that comparison began too early");
         g.on_copied(NodeId(2), at(3), copied(true, true, true));
         assert!(!g.open(true));
         g.on_live(&set(&[2]));

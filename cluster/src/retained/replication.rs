@@ -60,8 +60,8 @@ impl Replication {
     }
 
     /// Whether `peer` is to be copied from before this node answers.
-    pub fn waits_for(&self, peer: NodeId) -> bool {
-        self.gate.waits_for(peer)
+    pub fn copies_from(&self, peer: NodeId) -> bool {
+        self.gate.copies_from(peer)
     }
 
     /// Whether the live peers are to be compared with once more, from `now` on: see [`Gate`]. True once.

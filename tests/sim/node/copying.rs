@@ -56,7 +56,7 @@ impl World {
         let (now, live) = (self.local(own.node), self.node(own.node).live());
         let Some(broker) = self.node(own.node).broker.as_mut() else { return };
         if broker.copying.replication.again(now) {
-            let waits = |peer: &NodeLife| broker.copying.replication.waits_for(peer.node);
+            let waits = |peer: &NodeLife| broker.copying.replication.copies_from(peer.node);
             let again: Vec<NodeLife> = live.into_iter().filter(waits).collect();
             again.into_iter().for_each(|peer| self.compare(own, peer));
         }
