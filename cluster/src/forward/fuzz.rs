@@ -180,7 +180,7 @@ pub fn copied(
         let next = match ask {
             Ask::Digests(_) => {
                 let Some(reply) = digests.next() else { return taken };
-                store.follow(crate::retained::Time(reply.latest));
+                let _ = store.follow(crate::retained::Time(reply.latest));
                 let theirs: Option<Vec<_>> = reply.brokers.iter().map(retained::digests_of).collect();
                 let Some(theirs) = theirs else { return taken };
                 comparison.on_digests(&theirs, reply.more, reply.sound, |broker| store.digests_of(broker))
