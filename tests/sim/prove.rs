@@ -33,7 +33,7 @@ fn finds_a_claim_released_before_0x8e_was_sent() {
 
 #[test]
 fn finds_interest_acknowledged_before_the_workers_saw_it() {
-    hunt(Sabotage::SeenBeforeWorkers, Mood::Streams, 100, "P4: ");
+    hunt(Sabotage::SeenBeforeWorkers, Mood::Streams, 500, "P4: ");
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn finds_a_puback_that_does_not_wait_for_peers() {
 
 #[test]
 fn finds_a_lease_without_margin() {
-    hunt(Sabotage::LeaseWithoutMargin, Mood::Leases, 100, "P3: ");
+    hunt(Sabotage::LeaseWithoutMargin, Mood::Leases, 500, "P3: ");
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn finds_a_deposed_leader_that_renews() {
 
 #[test]
 fn finds_a_stream_that_forgets_what_it_has() {
-    hunt(Sabotage::ForgetInbox, Mood::Streams, 100, "P7: ");
+    hunt(Sabotage::ForgetInbox, Mood::Streams, 500, "P7: ");
 }
 
 #[test]
