@@ -127,7 +127,7 @@ pub const ROOMS: &[Room] = &[
     pure("cluster/src/leases/holder", &[], &[CLOCK, IDS, LIMITS]),
     pure("cluster/src/leases/table", &[], &[CLOCK, IDS, LIMITS]),
     pure("cluster/src/claims/pace", &[], &[CLOCK, IDS, LIMITS, SESSIONS]),
-    pure("cluster/src/claims/registry", &[], &[CONTROL, HANDLE, IDS, SESSIONS]),
+    pure("cluster/src/claims/registry", &[], &[CLOCK, CONTROL, HANDLE, IDS, SESSIONS]),
     pure("cluster/src/claims/wills", &[], &[IDS, SESSIONS]),
     pure("cluster/src/placement/plan", &[], &[IDS, LIMITS, METADATA]),
     // cluster: the drivers

@@ -7,6 +7,7 @@
 //! revoked is sent again from the shard's state until it is released, and who waits asks again. What is proposed
 //! goes through a numbered stream a shard (R13).
 
+mod beat;
 mod board;
 mod courier;
 mod durable;
@@ -20,6 +21,8 @@ mod streams;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_resting;
 pub mod wills;
 
 use std::sync::Arc;
@@ -28,12 +31,12 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 pub use self::board::{Board, Watcher};
 use self::courier::Courier;
-use self::registry::{Act, Begin, Bell, Registry};
+use self::node::Pursuit;
+use self::registry::{Act, Begin, REST, Registry};
 use self::streams::Streams;
 use self::wills::Wills;
 use crate::clock::SharedClock;
@@ -50,12 +53,15 @@ use crate::sessions::{ClaimKey, Claimant, Will};
 const MAX_WAITING: usize = 131_072;
 /// Releases of this node that may be on their way at one time. More are left to the next claimant's revocation.
 const MAX_RELEASING: usize = 1 << 20;
+/// Claims of this node that may rest at one time. More are given back at once.
+const MAX_RESTING: usize = 65_536;
 /// Pause before a claim that found no room is made again.
 const RETRY: Duration = Duration::from_millis(50);
 /// Who waits asks again this often, in case that the notice was lost.
 const ASK_AGAIN: Duration = Duration::from_millis(1000);
 
 const _: () = assert!(CLAIM_RESEND.as_millis() < ASK_AGAIN.as_millis());
+const _: () = assert!(REST.as_millis() <= CLAIM_RESEND.as_millis());
 const _: () = assert!(ASK_AGAIN.as_millis() * 2 < CLAIM_TIMEOUT.as_millis());
 
 /// Counts since the start.
@@ -63,6 +69,8 @@ const _: () = assert!(ASK_AGAIN.as_millis() * 2 < CLAIM_TIMEOUT.as_millis());
 pub struct ClaimStats {
     /// Claims made by this node's connections.
     pub claims: AtomicU64,
+    /// Those of them that went on with the claim of an earlier connection of their client.
+    pub inherited: AtomicU64,
     /// Claims refused because too many connections wait.
     pub refused_full: AtomicU64,
     /// Claims refused because their broker has all the sessions that it may.
@@ -95,7 +103,7 @@ struct Inner {
     board: Board,
     runtime: Handle,
     ports: RwLock<Vec<Option<SharedWorkerPort>>>,
-    registry: Mutex<Registry<Arc<Notify>>>,
+    registry: Mutex<Registry<Pursuit>>,
     streams: Streams,
     wills: Mutex<Wills>,
     courier: Courier,
@@ -117,8 +125,8 @@ impl Sessions {
     ) -> Self {
         let inner = Inner {
             node,
+            streams: Streams::new(consensus.clone(), meta.clone(), clock.clone(), Handle::current()),
             clock,
-            streams: Streams::new(consensus.clone(), meta.clone(), Handle::current()),
             wills: Mutex::default(),
             consensus,
             meta,
@@ -128,7 +136,7 @@ impl Sessions {
             board,
             runtime: Handle::current(),
             ports: RwLock::default(),
-            registry: Mutex::new(Registry::new(MAX_WAITING, MAX_RELEASING)),
+            registry: Mutex::new(Registry::new(MAX_WAITING, MAX_RELEASING, MAX_RESTING)),
             stats: ClaimStats::default(),
             tasks: Mutex::default(),
         };
@@ -136,6 +144,7 @@ impl Sessions {
         let mut tasks = sessions.0.tasks.lock();
         tasks.spawn(sessions.clone().follow_life());
         tasks.spawn(shepherd::run(sessions.clone()));
+        tasks.spawn(sessions.clone().let_time_pass());
         drop(tasks);
         sessions
     }
@@ -157,13 +166,17 @@ impl Sessions {
         let Some(life) = self.0.lease.life() else { return self.refuse(&request, ClaimRefusal::Unavailable) };
         let key = ClaimKey { broker: request.broker, client: request.client.clone() };
         let by = Claimant { life, nonce: request.nonce };
-        let wake = Arc::new(Notify::new());
-        match self.0.registry.lock().begin(key.clone(), by, request.worker, wake.clone()) {
-            Begin::Ask => {
-                let (clean_start, session_expiry) = (request.clean_start, request.session_expiry);
-                let will = request.will.map(|ClaimWill { message, delay }| Will { message, delay });
-                let wish = node::Wish { key, by, clean_start, session_expiry, will };
-                self.0.runtime.spawn(node::pursue(self.clone(), wish, wake));
+        let plain = request.will.is_none() && request.session_expiry == 0;
+        let begun = self.0.registry.lock().begin(key.clone(), by, request.worker, Pursuit::Begun, plain);
+        match begun {
+            Begin::Serves(event) => {
+                self.0.stats.inherited.fetch_add(1, Ordering::Relaxed);
+                self.post(request.worker, event);
+            }
+            Begin::Ask => self.ask(self.wish(key, by, request)),
+            Begin::AskAfter(ending) => {
+                self.give_back(ending);
+                self.ask(self.wish(key, by, request));
             }
             Begin::Known => {}
             Begin::Full => {
@@ -173,9 +186,16 @@ impl Sessions {
         }
     }
 
+    fn wish(&self, key: ClaimKey, by: Claimant, request: ClaimRequest) -> node::Wish {
+        let (clean_start, session_expiry) = (request.clean_start, request.session_expiry);
+        let will = request.will.map(|ClaimWill { message, delay }| Will { message, delay });
+        node::Wish { key, by, clean_start, session_expiry, will, since: self.0.clock.now() }
+    }
+
     /// The connection serves the client no more: it closed, or was revoked, or is gone when its grant came.
     pub fn release(&self, broker: BrokerId, client: ClientId, epoch: Epoch, nonce: Nonce, leave: Leave) {
-        let act = self.0.registry.lock().release(ClaimKey { broker, client }, nonce, epoch, leave);
+        let now = self.0.clock.now();
+        let act = self.0.registry.lock().release(now, ClaimKey { broker, client }, nonce, epoch, leave);
         self.act(act);
     }
 
@@ -195,6 +215,12 @@ impl Sessions {
         self.0.registry.lock().counts()
     }
 
+    /// How many claims rest.
+    #[cfg(test)]
+    fn rests(&self) -> usize {
+        self.0.registry.lock().rests()
+    }
+
     /// Stops the tasks, as a crash would.
     pub fn stop(&self) {
         self.0.tasks.lock().abort_all();
@@ -211,6 +237,17 @@ impl Sessions {
             if status.changed().await.is_err() {
                 return;
             }
+        }
+    }
+
+    /// Gives back what has rested, and refuses claims of which nothing was heard for too long.
+    async fn let_time_pass(self) {
+        loop {
+            tokio::time::sleep(REST).await;
+            let now = self.0.clock.now();
+            let rested = self.0.registry.lock().end_rest(now);
+            rested.into_iter().for_each(|act| self.act(Some(act)));
+            self.end_patience(now);
         }
     }
 
@@ -240,17 +277,13 @@ impl Sessions {
                 self.post(worker, event);
                 self.give_back(ending);
             }
+            Some(Act::Withdraw(key, by)) => self.withdraw(key, by),
+            Some(Act::Renew(key, grant)) => self.renew(key, grant),
             Some(Act::Hurry(key)) => self.0.streams.hurry(self.0.meta.group_of(key.broker, &key.client)),
             Some(Act::Dropped) => {
                 self.0.stats.releases_dropped.fetch_add(1, Ordering::Relaxed);
             }
         }
-    }
-}
-
-impl Bell for Arc<Notify> {
-    fn ring(&self) {
-        self.notify_one();
     }
 }
 

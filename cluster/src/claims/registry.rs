@@ -1,46 +1,52 @@
 //! What this node knows of its own connections' claims, and what it does about what it hears of them. PURE.
 
+mod acts;
+mod resting;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use self::acts::{Act, Asking, Begin, Ending, Haste, refusal};
+pub use self::resting::{Grant, REST};
+use self::resting::Resting;
+use crate::clock::Moment;
 use crate::control::{Notice, NoticeKind};
 use crate::handle::{ClaimEvent, ClaimRefusal, Leave, SessionGrant};
 use crate::ids::{BrokerId, Epoch, NodeLife, Nonce, WorkerId};
 use crate::sessions::{ClaimKey, Claimant, Refusal};
-
-/// How soon a proposal is to be handed over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Haste {
-    /// As soon as what was handed over before has its outcome.
-    Now,
-    /// With the next one that is in haste, or after a moment: nobody waits for it.
-    Lazy,
-}
 
 /// Connections of one broker that may wait in any case.
 pub const MIN_WAITING: usize = 64;
 
 /// Wakes whoever pursues an unanswered claim.
 pub trait Bell {
-    /// Something about the claim has changed.
-    fn ring(&self);
+    /// Something about the claim has changed. Whether somebody hears it, or will look in any case.
+    fn ring(&self) -> bool;
 }
 
 /// Of who looks by itself.
 impl Bell for () {
-    fn ring(&self) {}
+    fn ring(&self) -> bool {
+        true
+    }
 }
 
 /// The connections that wait for or hold a claim, by nonce, which is unique in the node's life.
 pub struct Registry<B> {
     life: Option<NodeLife>,
     entries: BTreeMap<Nonce, Entry<B>>,
-    waiting: usize,
-    /// Those by broker; none is 0.
+    /// Those of them that wait.
+    asking: BTreeSet<Nonce>,
+    /// How many of each broker do; none is 0.
     waiting_of: BTreeMap<BrokerId, usize>,
     max_waiting: usize,
     /// Releases on their way, so that a revocation that comes again does not start another.
     releasing: BTreeSet<(Claimant, Epoch)>,
     max_releasing: usize,
+    resting: Resting,
+    /// Connections that go on with the claim of an earlier one, by the nonce that this had.
+    heirs: BTreeMap<Nonce, Nonce>,
 }
 
 struct Entry<B> {
@@ -48,95 +54,75 @@ struct Entry<B> {
     by: Claimant,
     worker: WorkerId,
     standing: Standing<B>,
+    /// It has no will, and its session ends with it.
+    plain: bool,
 }
 
 enum Standing<B> {
     /// Not answered yet. `gone`: its connection closed in the meantime.
     Asking { bell: B, gone: bool },
-    /// Serves under this epoch. `wanted`: somebody waits for the client.
-    Holds { epoch: Epoch, wanted: bool },
+    /// Serves. `wanted`: somebody waits, or waited, for the client.
+    Holds { grant: Grant, wanted: bool, told: Told },
 }
 
-/// What is to be done outside.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Act {
-    /// Tell a worker.
-    Post(WorkerId, ClaimEvent),
-    /// Release what nobody serves.
-    Release(Ending),
-    /// Both.
-    Both(WorkerId, ClaimEvent, Ending),
-    /// Somebody waits for the release of this client, which is on its way.
-    Hurry(ClaimKey),
-    /// A release found no room.
-    Dropped,
-}
-
-/// A claim that is given back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ending {
-    /// The client.
-    pub key: ClaimKey,
-    /// The connection.
-    pub by: Claimant,
-    /// What it was granted.
-    pub epoch: Epoch,
-    /// What it leaves behind.
-    pub leave: Leave,
-    /// Whether somebody may wait for it.
-    pub haste: Haste,
-}
-
-impl Ending {
-    /// One for which somebody may wait.
-    fn at_once(key: ClaimKey, by: Claimant, epoch: Epoch, leave: Leave) -> Self {
-        Self { key, by, epoch, leave, haste: Haste::Now }
-    }
-}
-
-/// How a claim begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Begin {
-    /// Propose it; its bell rings when something about it has changed.
-    Ask,
-    /// The same connection has claimed before.
-    Known,
-    /// Too many wait.
-    Full,
-}
-
-/// How an unanswered claim stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asking {
-    /// Its connection waits.
+/// Whether the shard was told since this connection serves that it does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// It was.
     Yes,
-    /// Its connection is gone.
-    Gone,
-    /// It was answered.
-    Settled,
+    /// It is being told.
+    BeingTold,
+    /// It knows of an earlier connection only. So it may have somebody wait for the client who was gone before this
+    /// connection came.
+    No,
 }
 
 impl<B: Bell> Registry<B> {
     /// Nobody claims anything yet. At most `max_waiting` connections wait at one time (but for [`MIN_WAITING`] of each
-    /// broker), and at most `max_releasing` releases are on their way.
-    pub fn new(max_waiting: usize, max_releasing: usize) -> Self {
-        let (entries, waiting_of, releasing) = Default::default();
-        Self { life: None, entries, waiting: 0, waiting_of, max_waiting, releasing, max_releasing }
+    /// broker), at most `max_releasing` releases are on their way, and at most `max_resting` claims rest.
+    pub fn new(max_waiting: usize, max_releasing: usize, max_resting: usize) -> Self {
+        let (entries, asking, waiting_of, releasing, heirs) = Default::default();
+        let resting = Resting::new(max_resting);
+        Self { life: None, entries, asking, waiting_of, max_waiting, releasing, max_releasing, resting, heirs }
     }
 
-    /// The connection `by` of `worker` wants to be the one that serves `key`.
-    pub fn begin(&mut self, key: ClaimKey, by: Claimant, worker: WorkerId, bell: B) -> Begin {
+    /// The connection `by` of `worker` wants to be the one that serves `key`. `plain`: it brings no will, and its session
+    /// ends with it.
+    pub fn begin(&mut self, key: ClaimKey, by: Claimant, worker: WorkerId, bell: B, plain: bool) -> Begin {
         if self.entries.contains_key(&by.nonce) {
             return Begin::Known;
         }
-        let left = self.max_waiting.saturating_sub(self.waiting).max(MIN_WAITING);
+        if plain && let Some(grant) = self.resting.take(&key).filter(|grant| grant.by.life == by.life) {
+            return Begin::Serves(self.inherit(key, by, worker, grant));
+        }
+        let begin = self.ask(key.clone(), by, worker, bell, plain);
+        if begin == Begin::Ask
+            && let Some(grant) = self.resting.take(&key)
+            && let Some(Act::Release(ending)) = self.start_release(Ending::plain(key, grant, Haste::Now))
+        {
+            return Begin::AskAfter(ending);
+        }
+        begin
+    }
+
+    /// Nothing changes for the shard, which knows of no connection but that it was asked for.
+    fn inherit(&mut self, key: ClaimKey, by: Claimant, worker: WorkerId, grant: Grant) -> ClaimEvent {
+        let (broker, client) = (key.broker, key.client.clone());
+        let standing = Standing::Holds { grant, wanted: false, told: Told::No };
+        self.heirs.insert(grant.by.nonce, by.nonce);
+        self.entries.insert(by.nonce, Entry { key, by, worker, standing, plain: true });
+        ClaimEvent::Granted { broker, client, nonce: by.nonce, epoch: grant.epoch, session: None }
+    }
+
+    fn ask(&mut self, key: ClaimKey, by: Claimant, worker: WorkerId, bell: B, plain: bool) -> Begin {
+        let left = self.max_waiting.saturating_sub(self.asking.len()).max(MIN_WAITING);
         if self.waiting_of.get(&key.broker).is_some_and(|waiting| *waiting >= left) {
             return Begin::Full;
         }
         let standing = Standing::Asking { bell, gone: false };
-        self.waiting += 1;
+        self.asking.insert(by.nonce);
         *self.waiting_of.entry(key.broker).or_default() += 1;
-        self.entries.insert(by.nonce, Entry { key, by, worker, standing });
+        self.entries.insert(by.nonce, Entry { key, by, worker, standing, plain });
         Begin::Ask
     }
 
@@ -154,6 +140,22 @@ impl<B: Bell> Registry<B> {
         }
     }
 
+    /// Who pursues the claim of `by`, if it is not answered.
+    pub fn pursuit(&mut self, by: Claimant) -> Option<&mut B> {
+        match self.entries.get_mut(&by.nonce)? {
+            Entry { by: it, standing: Standing::Asking { bell, .. }, .. } if *it == by => Some(bell),
+            _ => None,
+        }
+    }
+
+    /// The claims that are not answered, and who pursues them.
+    pub fn unanswered(&self) -> impl Iterator<Item = (&ClaimKey, Claimant, &B)> {
+        self.asking.iter().filter_map(|nonce| match self.entries.get(nonce)? {
+            Entry { key, by, standing: Standing::Asking { bell, .. }, .. } => Some((key, *by, bell)),
+            _ => None,
+        })
+    }
+
     /// The shard's leader sent `notice`.
     pub fn notice(&mut self, notice: Notice) -> Option<Act> {
         if self.life != Some(notice.to.life) {
@@ -163,6 +165,10 @@ impl<B: Bell> Registry<B> {
         match notice.kind {
             NoticeKind::Granted { epoch, session } => self.granted(notice.key, notice.to, epoch, session),
             NoticeKind::Revoked { epoch } => self.revoked(notice.key, notice.to, epoch),
+            NoticeKind::Refused(Refusal::Outdated) => {
+                self.entries.get(&notice.to.nonce).filter(|entry| entry.by == notice.to).map(ring);
+                None
+            }
             NoticeKind::Refused(why) => self.refused(notice.to, refusal(why)),
             NoticeKind::Discard { session, worker } => {
                 let ClaimKey { broker, client } = notice.key;
@@ -176,9 +182,10 @@ impl<B: Bell> Registry<B> {
         match self.entries.get_mut(&by.nonce).filter(|e| e.by == by) {
             Some(Entry { standing: Standing::Holds { .. }, .. }) => None,
             Some(entry) if !ring(entry) => {
-                entry.standing = Standing::Holds { epoch, wanted: false };
+                entry.standing = Standing::Holds { grant: Grant { by, epoch }, wanted: false, told: Told::Yes };
+                entry.plain &= session.is_none();
                 let worker = entry.worker;
-                self.answered(key.broker);
+                self.answered(by.nonce, key.broker);
                 let ClaimKey { broker, client } = key;
                 let event = ClaimEvent::Granted { broker, client, nonce: by.nonce, epoch, session };
                 Some(Act::Post(worker, event))
@@ -191,13 +198,25 @@ impl<B: Bell> Registry<B> {
     }
 
     fn revoked(&mut self, key: ClaimKey, by: Claimant, epoch: Epoch) -> Option<Act> {
-        let entry = self.entries.get_mut(&by.nonce).filter(|e| e.by == by);
-        if let Some(Entry { worker, standing: Standing::Holds { epoch: held, wanted }, .. }) = entry
-            && *held == epoch
+        if self.resting.take_this(&key, Grant { by, epoch }) {
+            return self.start_release(Ending::plain(key, Grant { by, epoch }, Haste::Now));
+        }
+        if let Some(Entry { worker, by: serves, standing: Standing::Holds { grant, wanted, told }, .. }) = self.serving(by)
+            && (grant.epoch == epoch || *told == Told::BeingTold)
         {
             *wanted = true;
+            match *told {
+                Told::No => {
+                    *told = Told::BeingTold;
+                    return Some(Act::Renew(key, *grant));
+                }
+                Told::BeingTold if epoch <= grant.epoch => return None,
+                // Its answer is still on its way, or lost.
+                Told::BeingTold => (grant.epoch, *told) = (epoch, Told::Yes),
+                Told::Yes => {}
+            }
             let ClaimKey { broker, client } = key;
-            return Some(Act::Post(*worker, ClaimEvent::Revoked { broker, client, nonce: by.nonce, epoch }));
+            return Some(Act::Post(*worker, ClaimEvent::Revoked { broker, client, nonce: serves.nonce, epoch }));
         }
         // Its grant was not heard of: it never served, and must not begin to.
         let refused = self.refused(by, ClaimRefusal::Superseded);
@@ -205,6 +224,24 @@ impl<B: Bell> Registry<B> {
             (Some(Act::Post(worker, event)), Some(Act::Release(ending))) => Some(Act::Both(worker, event, ending)),
             (Some(post), _) => Some(post),
             (None, release) => release,
+        }
+    }
+
+    /// The connection that serves under what was granted to `by`.
+    fn serving(&mut self, by: Claimant) -> Option<&mut Entry<B>> {
+        let nonce = self.heirs.get(&by.nonce).unwrap_or(&by.nonce);
+        let holds = |entry: &&mut Entry<B>| matches!(entry.standing, Standing::Holds { grant, .. } if grant.by == by);
+        self.entries.get_mut(nonce).filter(holds)
+    }
+
+    /// How [`Act::Renew`] ended for what was granted to `by`: with the epoch that the shard has now, or not at all, so that
+    /// the next revocation begins it again.
+    pub fn renewed(&mut self, by: Claimant, now: Option<Epoch>) {
+        if let Some(Entry { standing: Standing::Holds { grant, told, .. }, .. }) = self.serving(by)
+            && *told == Told::BeingTold
+        {
+            *told = if now.is_some() { Told::Yes } else { Told::No };
+            grant.epoch = now.unwrap_or(grant.epoch);
         }
     }
 
@@ -223,19 +260,35 @@ impl<B: Bell> Registry<B> {
         }
     }
 
-    /// The connection serves no more.
-    pub fn release(&mut self, key: ClaimKey, nonce: Nonce, epoch: Epoch, leave: Leave) -> Option<Act> {
-        let Entry { by, standing, .. } = self.entries.get(&nonce)?;
-        let (by, wanted) = (*by, matches!(standing, Standing::Holds { wanted: true, .. }));
+    /// The connection serves no more. What leaves nothing behind, and nobody waits for, rests.
+    pub fn release(&mut self, now: Moment, key: ClaimKey, nonce: Nonce, epoch: Epoch, leave: Leave) -> Option<Act> {
+        let Entry { by, standing, plain, .. } = self.entries.get(&nonce)?;
+        let (by, plain) = (*by, *plain);
+        let (grant, wanted, told) = match standing {
+            Standing::Holds { grant, wanted, told } => (*grant, *wanted, *told),
+            Standing::Asking { .. } => (Grant { by, epoch }, false, Told::Yes),
+        };
         self.remove(by);
-        // The end of a session that leaves nothing behind.
         let lazy = leave == Leave::default() && !wanted;
-        self.start_release(Ending { key, by, epoch, leave, haste: if lazy { Haste::Lazy } else { Haste::Now } })
+        if lazy && plain && self.resting.put(now, &key, grant) {
+            return None;
+        }
+        let (Grant { by, epoch }, haste) = (grant, if lazy { Haste::Lazy } else { Haste::Now });
+        self.start_release(Ending { key, by, epoch, leave, haste, renewing: told == Told::BeingTold })
+    }
+
+    /// Gives back what has rested for long enough.
+    pub fn end_rest(&mut self, now: Moment) -> Vec<Act> {
+        let due = self.resting.due(now);
+        due.into_iter().filter_map(|(key, grant)| self.start_release(Ending::plain(key, grant, Haste::Lazy))).collect()
     }
 
     /// Who holds the claim of the connection `nonce`, and on which worker.
     pub fn holder(&self, nonce: Nonce) -> Option<(Claimant, WorkerId)> {
-        self.entries.get(&nonce).map(|entry| (entry.by, entry.worker))
+        self.entries.get(&nonce).map(|entry| match entry.standing {
+            Standing::Holds { grant, .. } => (grant.by, entry.worker),
+            Standing::Asking { .. } => (entry.by, entry.worker),
+        })
     }
 
     /// The connection is gone, and does not know of a grant.
@@ -244,14 +297,15 @@ impl<B: Bell> Registry<B> {
         match &mut entry.standing {
             Standing::Asking { bell, gone } => {
                 *gone = true;
-                bell.ring();
-                None
+                let heard = bell.ring();
+                (!heard).then(|| Act::Withdraw(key.clone(), entry.by))
             }
-            Standing::Holds { epoch, .. } => {
-                let (by, epoch) = (entry.by, *epoch);
+            Standing::Holds { grant, told, .. } => {
+                let (by, Grant { by: granted, epoch }, renewing) = (entry.by, *grant, *told == Told::BeingTold);
                 self.remove(by);
                 // Whoever abandons has not heard of the grant.
-                self.start_release(Ending::at_once(key.clone(), by, epoch, Leave::NEVER_SERVED))
+                let ending = Ending::at_once(key.clone(), granted, epoch, Leave::NEVER_SERVED);
+                self.start_release(Ending { renewing, ..ending })
             }
         }
     }
@@ -259,6 +313,7 @@ impl<B: Bell> Registry<B> {
     /// This node's life is now `life`: the claims of another are void.
     pub fn keep_only(&mut self, life: Option<NodeLife>) -> Vec<Act> {
         self.life = life;
+        self.resting.keep(|grant| Some(grant.by.life) == life);
         let void: Vec<Claimant> = self.entries.values().map(|e| e.by).filter(|by| Some(by.life) != life).collect();
         void.into_iter()
             .filter_map(|by| {
@@ -276,7 +331,12 @@ impl<B: Bell> Registry<B> {
 
     /// How many hold, and how many wait.
     pub fn counts(&self) -> (usize, usize) {
-        (self.entries.len() - self.waiting, self.waiting)
+        (self.entries.len() - self.asking.len(), self.asking.len())
+    }
+
+    /// How many claims rest.
+    pub fn rests(&self) -> usize {
+        self.resting.len()
     }
 
     /// If it is on its way already, that is hurried: who comes with it a second time knows of somebody who waits.
@@ -297,16 +357,19 @@ impl<B: Bell> Registry<B> {
             return None;
         }
         let entry = self.entries.remove(&by.nonce)?;
-        if let Standing::Asking { bell, .. } = &entry.standing {
-            bell.ring();
-            self.answered(entry.key.broker);
+        match &entry.standing {
+            Standing::Asking { bell, .. } => {
+                bell.ring();
+                self.answered(by.nonce, entry.key.broker);
+            }
+            Standing::Holds { grant, .. } => _ = self.heirs.remove(&grant.by.nonce),
         }
         Some(entry)
     }
 
     /// One that waited does so no more.
-    fn answered(&mut self, broker: BrokerId) {
-        self.waiting -= 1;
+    fn answered(&mut self, nonce: Nonce, broker: BrokerId) {
+        self.asking.remove(&nonce);
         if let Some(waiting) = self.waiting_of.get_mut(&broker) {
             *waiting -= 1;
             if *waiting == 0 {
@@ -324,49 +387,5 @@ fn ring<B: Bell>(entry: &Entry<B>) -> bool {
             *gone
         }
         Standing::Holds { .. } => false,
-    }
-}
-
-/// The shard's refusal as a worker is told of it.
-pub fn refusal(why: Refusal) -> ClaimRefusal {
-    match why {
-        Refusal::Superseded => ClaimRefusal::Superseded,
-        Refusal::TooFast => ClaimRefusal::TooFast,
-        Refusal::Expired => ClaimRefusal::Unavailable,
-        Refusal::Full => ClaimRefusal::Full,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ids::{Incarnation, NodeId};
-
-    fn begin(registry: &mut Registry<()>, broker: u128, nonce: u64) -> Begin {
-        let life = NodeLife { node: NodeId(1), incarnation: Incarnation(1) };
-        let key = ClaimKey { broker: BrokerId(broker), client: format!("c{nonce}").as_str().into() };
-        registry.begin(key, Claimant { life, nonce: Nonce(nonce) }, WorkerId(0), ())
-    }
-
-    #[test]
-    fn a_broker_whose_clients_wait_in_masses_leaves_room_for_others() {
-        let mut registry = Registry::new(1000, 10);
-        let mut nonces = 0..;
-        let mut flood = |registry: &mut Registry<()>, broker| {
-            let mut began = 0;
-            while begin(registry, broker, nonces.next().expect("endless")) == Begin::Ask {
-                began += 1;
-            }
-            began
-        };
-        assert_eq!(flood(&mut registry, 1), 500);
-        assert_eq!(flood(&mut registry, 2), 250);
-        for broker in 3..10 {
-            assert!(flood(&mut registry, broker) >= MIN_WAITING);
-        }
-        assert!(registry.counts().1 <= 1000 + 8 * MIN_WAITING);
-        let all: Vec<Claimant> = registry.entries.values().map(|entry| entry.by).collect();
-        all.into_iter().for_each(|by| drop(registry.remove(by)));
-        assert_eq!((registry.counts(), registry.waiting_of.len()), ((0, 0), 0));
     }
 }

@@ -15,8 +15,10 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 use tracing::error;
 
+use super::beat::{Beat, EVERY};
 use super::registry::Haste;
 use super::{MAX_RELEASING, MAX_WAITING};
+use crate::clock::SharedClock;
 use crate::consensus::{BoxFuture, ProposeError, SharedConsensus};
 use crate::control::SharedMeta;
 use crate::ids::{Epoch, GroupId, NodeLife, Sequence};
@@ -37,6 +39,7 @@ const PROPOSAL_OVERHEAD: usize = 256;
 pub(super) const CHANGE_OVERHEAD: usize = 16;
 
 const _: () = assert!(WINDOW * 2 < PROPOSAL_QUEUE);
+const _: () = assert!(EVERY.as_millis() < LINGER.as_millis());
 const _: () = assert!(LINGER.as_millis() * 10 < CLAIM_RESEND.as_millis());
 const _: () = assert!(PROPOSAL_OVERHEAD < MAX_COMMAND_BYTES);
 
@@ -49,6 +52,7 @@ pub(super) type Waiter = Box<dyn FnOnce(Answer) + Send>;
 pub(super) struct Streams {
     consensus: SharedConsensus,
     meta: SharedMeta,
+    beat: Arc<Beat>,
     runtime: Handle,
     lanes: Mutex<BTreeMap<GroupId, Arc<Lane>>>,
     tasks: Mutex<JoinSet<()>>,
@@ -59,6 +63,7 @@ struct Lane {
     group: GroupId,
     consensus: SharedConsensus,
     meta: SharedMeta,
+    beat: Arc<Beat>,
     desk: Mutex<Desk>,
     bell: Notify,
     /// The last epoch that the shard told this node of.
@@ -94,8 +99,9 @@ pub(super) struct Pending<'a> {
 
 impl Streams {
     /// Streams whose tasks run on `runtime`.
-    pub(super) fn new(consensus: SharedConsensus, meta: SharedMeta, runtime: Handle) -> Self {
-        Self { consensus, meta, runtime, lanes: Mutex::default(), tasks: Mutex::default() }
+    pub(super) fn new(consensus: SharedConsensus, meta: SharedMeta, clock: SharedClock, runtime: Handle) -> Self {
+        let beat = Arc::new(Beat::new(clock));
+        Self { consensus, meta, beat, runtime, lanes: Mutex::default(), tasks: Mutex::default() }
     }
 
     /// Puts a proposal of `life`, this node's latest or an earlier one, into the stream to `group`.
@@ -121,8 +127,15 @@ impl Streams {
         what: Proposal,
         haste: Haste,
         waiter: Waiter,
-    ) -> Result<(), ProposeError> {
-        self.submit(life, group, what, haste, waiter).map(|_| ())
+    ) -> Result<Ticket, ProposeError> {
+        self.submit(life, group, what, haste, waiter).map(|(_, ticket)| ticket)
+    }
+
+    /// Takes an entrusted proposal back: its waiter is told nothing, unless it is being told just now. Whether the shard
+    /// may have taken it, or still may.
+    pub(super) fn take_back(&self, group: GroupId, ticket: Ticket) -> bool {
+        let lane = self.lanes.lock().get(&group).cloned();
+        lane.is_some_and(|lane| lane.desk.lock().outbox.give_up(ticket))
     }
 
     fn submit(
@@ -185,6 +198,7 @@ impl Streams {
                 group,
                 consensus: self.consensus.clone(),
                 meta: self.meta.clone(),
+                beat: self.beat.clone(),
                 desk: Mutex::new(Desk { outbox, in_haste: false, lingers: false, idle: true }),
                 bell: Notify::new(),
                 heard: AtomicU64::new(0),
@@ -215,7 +229,8 @@ fn bytes_of(what: &Proposal) -> usize {
         Proposal::Release { key, .. }
         | Proposal::Abandon { key, .. }
         | Proposal::WillPublished { key, .. }
-        | Proposal::WillTimed { key, .. } => key.client.len(),
+        | Proposal::WillTimed { key, .. }
+        | Proposal::Renew { key, .. } => key.client.len(),
         Proposal::Subscribe { key, changes, .. } => {
             key.client.len() + changes.iter().map(|(filter, _)| filter.len() + CHANGE_OVERHEAD).sum::<usize>()
         }
@@ -267,6 +282,7 @@ impl Lane {
             match self.look(flying.is_empty(), round) {
                 Next::HandOver => {
                     lingering = false;
+                    self.beat.next().await;
                     if self.hand_over(&mut flying, &mut round) {
                         tokio::time::sleep(RETRY).await;
                     }

@@ -1,6 +1,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::registry::REST;
 use super::streams::LINGER;
 use super::testing::{AtOnce, BROKER, Node, SHARDS, World};
 use crate::control::await_everywhere;
@@ -45,10 +46,12 @@ async fn what_nobody_waits_for_travels_with_the_next_claim() {
     let proposed = |world: &World| world.together.lock().iter().map(|(_, commands)| *commands).collect::<Vec<_>>();
     one.claim("c", 1);
     let epoch = one.granted().await;
+    // What rests is given back after a while, and then waits for company.
     one.release("c", epoch, 1);
-    tokio::time::sleep(LINGER / 2).await;
+    while one.sessions.rests() > 0 {
+        tokio::time::sleep(LINGER / 4).await;
+    }
     assert_eq!(proposed(&world), [1]);
-    // The same client, who has not to wait for itself, and another one of the shard.
     one.claim("c", 2);
     one.claim("d", 3);
     let (again, other) = (one.granted().await, one.granted().await);
@@ -56,7 +59,7 @@ async fn what_nobody_waits_for_travels_with_the_next_claim() {
     // Without a next claim it goes by itself.
     one.release("c", again, 2);
     one.release("d", other, 3);
-    tokio::time::sleep(LINGER * 2).await;
+    tokio::time::sleep(REST * 2 + LINGER * 2).await;
     assert_eq!(proposed(&world), [1, 3, 2]);
     assert_eq!(one.sessions.counts(), (0, 0));
 }

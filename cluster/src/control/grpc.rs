@@ -142,6 +142,7 @@ pub(super) fn notice_to_wire(notice: &Notice) -> wire::Notice {
         NoticeKind::Refused(Refusal::TooFast) => (Kind::TooFast, Epoch(0)),
         NoticeKind::Refused(Refusal::Expired) => (Kind::Expired, Epoch(0)),
         NoticeKind::Refused(Refusal::Full) => (Kind::Full, Epoch(0)),
+        NoticeKind::Refused(Refusal::Outdated) => (Kind::Outdated, Epoch(0)),
         NoticeKind::Discard { .. } => (Kind::Discard, Epoch(0)),
     };
     let session = match notice.kind {
@@ -189,6 +190,7 @@ pub(super) fn notice_from_wire(notice: wire::Notice) -> Result<Notice, Status> {
         Kind::TooFast => NoticeKind::Refused(Refusal::TooFast),
         Kind::Expired => NoticeKind::Refused(Refusal::Expired),
         Kind::Full => NoticeKind::Refused(Refusal::Full),
+        Kind::Outdated => NoticeKind::Refused(Refusal::Outdated),
         Kind::Unspecified => return Err(Status::invalid_argument("a notice of an unknown kind")),
     };
     let broker: [u8; 16] =
@@ -225,6 +227,7 @@ mod tests {
             NoticeKind::Refused(Refusal::TooFast),
             NoticeKind::Refused(Refusal::Expired),
             NoticeKind::Refused(Refusal::Full),
+            NoticeKind::Refused(Refusal::Outdated),
         ];
         for kind in kinds {
             let key = ClaimKey { broker: BrokerId(u128::MAX - 1), client: "c".into() };

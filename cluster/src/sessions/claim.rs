@@ -125,6 +125,13 @@ impl ShardState {
         bucket.tokens = bucket.tokens.saturating_sub(1);
         allowed
     }
+
+    /// A takeover that was allowed did not come to be.
+    pub(super) fn give_back_takeover(&mut self, key: &ClaimKey) {
+        if let Some(bucket) = self.buckets.get_mut(key) {
+            bucket.tokens = (bucket.tokens + 1).min(TAKEOVER_BURST);
+        }
+    }
 }
 
 /// The answer to a claimant that serves.

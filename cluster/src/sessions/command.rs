@@ -148,6 +148,8 @@ pub enum Refusal {
     Expired,
     /// The broker has as many sessions here, or as many bytes of filters, as it may.
     Full,
+    /// It is not refused: what it waited for serves a connection that its node had not heard of. It may claim again.
+    Outdated,
 }
 
 /// What the leader's driver should do at once. Losing one costs time, never safety: revocations are in

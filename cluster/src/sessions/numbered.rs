@@ -100,6 +100,16 @@ pub enum Proposal {
         /// Hybrid time, see [`Time`].
         time: u64,
     },
+    /// The claim that was granted `epoch` serves a connection by now that the shard was not told of. It gets a new epoch,
+    /// and whoever waits for it claims again, having heard of that.
+    Renew {
+        /// The client.
+        key: ClaimKey,
+        /// The connection that it was granted to.
+        nonce: Nonce,
+        /// What that was granted.
+        epoch: Epoch,
+    },
 }
 
 impl ShardState {
@@ -142,13 +152,14 @@ impl ShardState {
                 self.will_timed(key, epoch, Time(time));
                 Outcome::Done
             }
+            Proposal::Renew { key, nonce, epoch } => self.renew(&key, by(nonce), epoch, out),
         }
     }
 
     /// The answer to a copy. Of a claim it is how the claim stands now: the first answer may have been lost.
     fn spent(&self, life: NodeLife, what: &Proposal) -> Outcome {
         let standing = match what {
-            Proposal::Claim { key, nonce, .. } => self.standing(key, Claimant { life, nonce: *nonce }),
+            Proposal::Claim { key, nonce, .. } | Proposal::Renew { key, nonce, .. } => self.standing(key, Claimant { life, nonce: *nonce }),
             Proposal::Recall { key, nonce, after } => {
                 Some(self.recall(key, Claimant { life, nonce: *nonce }, after.as_ref()))
             }

@@ -210,6 +210,7 @@ fn broker_of(what: &Proposal) -> BrokerId {
         | Proposal::Abandon { key, .. }
         | Proposal::WillPublished { key, .. }
         | Proposal::WillTimed { key, .. }
+        | Proposal::Renew { key, .. }
         | Proposal::Subscribe { key, .. }
         | Proposal::Recall { key, .. } => key.broker,
     }

@@ -1,7 +1,7 @@
-//! Release and Abandon: the verbs that make room.
+//! Release and Abandon: the verbs that make room. And Renew, which makes who waits for it ask again.
 
 use super::state::{Held, Wish};
-use super::{ClaimKey, Claimant, Effect, Outcome, ShardState};
+use super::{ClaimKey, Claimant, Effect, Outcome, Refusal, ShardState};
 use crate::handle::Leave;
 use crate::ids::Epoch;
 
@@ -49,13 +49,38 @@ impl ShardState {
     /// The waiting claimant is gone. The holder may have been told to stop already; then it releases, and
     /// the client is free.
     pub(super) fn forget_waiting(&mut self, key: &ClaimKey) {
-        self.pending.remove(key);
-        let Some(wish) = self.records.get_mut(key).and_then(|r| r.waiting.take()) else { return };
+        let Some(by) = self.take_waiting(key) else { return };
         if let Some(record) = self.records.get_mut(key) {
-            record.lost(wish.by);
+            record.lost(by);
         }
+    }
+
+    fn take_waiting(&mut self, key: &ClaimKey) -> Option<Claimant> {
+        self.pending.remove(key);
+        let Wish { by, .. } = self.records.get_mut(key)?.waiting.take()?;
         self.recount(key.broker, |tally| tally.waiting -= 1);
-        self.attached.remove(&wish.by);
-        self.discount(wish.by.life);
+        self.attached.remove(&by);
+        self.discount(by.life);
+        Some(by)
+    }
+
+    /// `by` serves a later connection than the one that was granted `epoch`. A claim that waits may have been made, and its
+    /// connection gone, before that one came, so it does not count: whoever still wants the client claims again, having
+    /// heard of the new epoch.
+    pub(super) fn renew(&mut self, key: &ClaimKey, by: Claimant, epoch: Epoch, out: &mut Vec<Effect>) -> Outcome {
+        let holds = self.records.get(key).is_some_and(|r| r.held.wish.by == by && r.held.epoch == epoch);
+        // Wills and sessions are named by the epoch of their connection.
+        if !holds || self.attached.contains_key(&by) {
+            return self.standing(key, by).unwrap_or(Outcome::Done);
+        }
+        if let Some(to) = self.take_waiting(key) {
+            self.give_back_takeover(key);
+            out.push(Effect::Refuse { key: key.clone(), to, why: Refusal::Outdated });
+        }
+        let epoch = self.next_epoch();
+        if let Some(record) = self.records.get_mut(key) {
+            record.held.epoch = epoch;
+        }
+        Outcome::Granted { epoch, session_present: false }
     }
 }

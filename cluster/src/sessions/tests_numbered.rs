@@ -80,6 +80,48 @@ fn a_claim_that_was_given_up_takes_over_from_nobody() {
     assert!(s.view().pending.is_empty());
 }
 
+fn renew(nonce: u64, epoch: u64) -> Proposal {
+    Proposal::Renew { key: key(), nonce: Nonce(nonce), epoch: Epoch(epoch) }
+}
+
+#[test]
+fn who_waits_for_a_claim_that_is_renewed_claims_again() {
+    let mut s = ShardState::default();
+    assert_eq!(outcome(&mut s, B, 1, claim(1, ALL)), granted(1));
+    assert_eq!(outcome(&mut s, A, 1, claim(1, Epoch(1))), Outcome::Waiting { holder: by(B, 1) });
+    let refuse = Effect::Refuse { key: key(), to: by(A, 1), why: Refusal::Outdated };
+    assert_eq!(run(&mut s, B, 2, renew(1, 1)), (granted(3), vec![refuse]));
+    assert!(s.view().pending.is_empty());
+    let renewed = s.clone();
+    assert_eq!(outcome(&mut s, B, 2, renew(1, 1)), granted(3), "a copy is told how it stands");
+    assert_eq!(outcome(&mut s, B, 3, renew(1, 1)), granted(3), "and what is out of date");
+    assert_eq!(outcome(&mut s, B, 4, renew(2, 3)), Outcome::Done, "or somebody else's");
+    assert_eq!(outcome(&mut s, B, 5, release(1, 1)), Outcome::Done);
+    assert_eq!((s.holder(&key()), s.view().pending), (renewed.holder(&key()), renewed.view().pending));
+    // The same connection as before, having heard of the new epoch.
+    assert_eq!(run(&mut s, A, 2, claim(1, Epoch(1))), (Outcome::Outdated { epoch: Epoch(3) }, vec![]));
+    let revoke = Effect::Revoke { key: key(), holder: by(B, 1), epoch: Epoch(3) };
+    assert_eq!(run(&mut s, A, 3, claim(1, Epoch(3))), (Outcome::Waiting { holder: by(B, 1) }, vec![revoke]));
+    let grant = Effect::Grant { key: key(), to: by(A, 1), epoch: Epoch(5), session: None };
+    assert_eq!(run(&mut s, B, 6, release(1, 3)), (Outcome::Done, vec![grant]));
+}
+
+#[test]
+fn what_has_a_will_is_not_renewed() {
+    let mut s = ShardState::default();
+    let will = Some(Will { message: bytes::Bytes::from_static(b"w"), delay: 0 });
+    let claim = Proposal::Claim {
+        key: key(),
+        nonce: Nonce(1),
+        clean_start: true,
+        session_expiry: 0,
+        heard: Epoch(0),
+        will,
+    };
+    assert_eq!(outcome(&mut s, A, 1, claim), granted(1));
+    assert_eq!(outcome(&mut s, A, 2, renew(1, 1)), granted(1));
+}
+
 #[test]
 fn a_claim_takes_over_only_from_what_its_node_had_heard_of() {
     let mut s = ShardState::default();
