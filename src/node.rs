@@ -16,6 +16,7 @@ mod admin;
 mod authority;
 mod card;
 mod catch_up;
+mod checks;
 mod client_tls;
 mod data_plane;
 mod error;

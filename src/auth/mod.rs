@@ -8,6 +8,7 @@ mod admits;
 mod cache;
 mod duration;
 mod expiration;
+mod genuine;
 mod issue;
 mod jwt;
 mod keys;

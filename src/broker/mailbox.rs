@@ -94,6 +94,19 @@ impl Mailbox {
         }
     }
 
+    /// Hands them all to the worker, which is woken once.
+    pub fn post_all(&self, mail: Vec<Mail>) {
+        let was_empty = {
+            let mut queue = self.queue.lock();
+            let was_empty = queue.is_empty();
+            queue.extend(mail);
+            was_empty && !queue.is_empty()
+        };
+        if was_empty {
+            self.arrived.notify_one();
+        }
+    }
+
     /// Whether nothing has come since.
     pub fn is_empty(&self) -> bool {
         self.queue.lock().is_empty()

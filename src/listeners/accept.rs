@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{sleep, timeout_at};
 
+use super::bind;
 use super::budget::Budget;
 use super::handshake::{Arrived, shake};
 use super::proxy::read_header;
@@ -102,10 +103,8 @@ impl Door {
     async fn next(&self) -> io::Result<(TcpStream, SocketAddr)> {
         loop {
             let mut readable = self.socket.readable().await?;
-            if let Ok(accepted) = readable.try_io(|listener| listener.get_ref().accept()) {
-                let (socket, from) = accepted?;
-                socket.set_nonblocking(true)?;
-                return Ok((socket, from));
+            if let Ok(accepted) = readable.try_io(|listener| bind::accept(listener.get_ref())) {
+                return accepted;
             }
         }
     }
@@ -133,8 +132,6 @@ impl Door {
             return Err(Refusal::ProxySource.into());
         }
         let seat = self.seats.take().ok_or(Refusal::Connections)?;
-        // Of a socket that is gone already, the next read tells.
-        let _ = socket.set_nodelay(true);
         let worker = seat.worker();
         let guest = Guest { worker, socket: Movable::parked(socket, seat), from, _greeted: None };
         if self.proxies.is_some() { Ok(guest) } else { self.settle(guest) }

@@ -1,8 +1,9 @@
 //! Listening sockets.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 
+use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::unix::AsyncFd;
 
@@ -22,7 +23,34 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<AsyncFd<TcpListener>> {
         socket.set_only_v6(false)?;
     }
     socket.set_nonblocking(true)?;
+    // What is accepted inherits it, so it costs no call for each connection. Whoever writes here gathers by itself.
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     AsyncFd::new(socket.into())
+}
+
+/// The next connection, non-blocking and without Nagle's delay, in one call.
+pub(super) fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (socket, from) = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
+    // A connection that is gone already may have no address any more.
+    let from = from.ok_or(io::ErrorKind::ConnectionAborted)?;
+    Ok((socket.into(), SocketAddr::try_from(from)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_accepted_blocks_nobody_and_waits_for_nothing() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let client = TcpStream::connect(listener.get_ref().local_addr().unwrap()).unwrap();
+        let _ready = listener.readable().await.unwrap();
+        let (socket, from) = accept(listener.get_ref()).unwrap();
+        assert_eq!(from, client.local_addr().unwrap());
+        assert!(socket.nodelay().unwrap());
+        let nothing = io::Read::read(&mut &socket, &mut [0]).unwrap_err();
+        assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
+    }
 }

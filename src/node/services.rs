@@ -14,24 +14,19 @@ use rookery_cluster::metadata::{Metadata, State};
 use rookery_cluster::retained::Time;
 use rookery_cluster::retained::store::Store;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
-use crate::auth::{Denied, Reason, Verified, Verifier};
+use crate::auth::{Denied, Verified, Verifier};
 use crate::broker::core::{Admitted, AuthRequest, Bulletin, ConnKey, Quota, Transport, View};
 use crate::broker::{Answer, Mail, Mailbox, Services, SharedQuota};
 use crate::mqtt::codec::ReasonCode;
 
 use super::catch_up::CatchUp;
+use super::checks::Checks;
 use super::figures::NodeFigures;
 use super::limits::settings;
 use super::moves;
 use super::sparing::Sparing;
-
-/// Token checks at one time: each costs about 0.1 ms of a core, and Raft runs on the same threads (R18).
-const CHECKS_AT_ONCE: usize = 2;
-/// Token checks that may be waited for: under a second's worth. More CONNECTs get 0x89, as each keeps up to 128 KiB, also
-/// when its client is long gone.
-const MAX_CHECKS: usize = 4096;
 
 /// The rest of the node, as its workers see it.
 pub struct NodeServices {
@@ -44,13 +39,12 @@ pub struct NodeServices {
     pub clock: SharedClock,
     pub domain: String,
     pub control: Handle,
-    verifier: Verifier,
+    pub(super) verifier: Verifier,
     quota: SharedQuota,
     figures: Option<NodeFigures>,
-    log: Sparing,
-    checks: Semaphore,
-    queue: Arc<Semaphore>,
-    catch_up: CatchUp,
+    pub(super) log: Sparing,
+    pub(super) checks: Checks,
+    pub(super) catch_up: CatchUp,
     mailboxes: Vec<Arc<Mailbox>>,
     store: Store,
     forward: OnceLock<Forward>,
@@ -96,8 +90,7 @@ impl NodeServices {
             quota: SharedQuota::default(),
             figures,
             log: Sparing::default(),
-            checks: Semaphore::new(CHECKS_AT_ONCE),
-            queue: Arc::new(Semaphore::new(MAX_CHECKS)),
+            checks: Checks::default(),
             mailboxes,
             store,
             forward: OnceLock::new(),
@@ -131,13 +124,7 @@ impl NodeServices {
         &self.verifier
     }
 
-    async fn check_in_turn(&self, request: &AuthRequest) -> Result<Admitted, Denied> {
-        // It is never closed.
-        let _permit = self.checks.acquire().await;
-        self.check(request, |state, expected, token, now| self.verifier.verify(state, expected, token, now))
-    }
-
-    fn check(
+    pub(super) fn check(
         &self,
         request: &AuthRequest,
         verify: impl FnOnce(&State, Option<BrokerId>, &str, UnixMillis) -> Result<Verified, Denied>,
@@ -199,14 +186,6 @@ pub fn broker_of_name(state: &State, name: &str, domain: &str) -> NameOf {
     };
     let found = inside.split_once('.').and_then(|(broker, namespace)| state.find_broker(namespace, broker));
     found.map_or(NameOf::Nobody, |broker| NameOf::Broker(broker.id))
-}
-
-fn code(denied: &Denied) -> ReasonCode {
-    match denied.reason() {
-        Reason::BadUserNameOrPassword => ReasonCode::BAD_CREDENTIALS,
-        Reason::NotAuthorized => ReasonCode::NOT_AUTHORIZED,
-        Reason::ClientIdInvalid => ReasonCode::CLIENT_ID_INVALID,
-    }
 }
 
 /// Nodes that a client is told of when it is to use another one.
@@ -271,26 +250,7 @@ impl Services for NodeServices {
     }
 
     fn authenticate(self: Arc<Self>, answer: Arc<Mailbox>, conn: ConnKey, request: AuthRequest) {
-        let control = self.control.clone();
-        let Ok(place) = self.queue.clone().try_acquire_owned() else {
-            return answer.post(Mail::Authenticated { conn, result: Err(ReasonCode::SERVER_BUSY) });
-        };
-        // One short task for each connection that waits for it.
-        control.spawn(async move {
-            let mut result = self.check_in_turn(&request).await;
-            if result.as_ref().is_err_and(Denied::depends_on_view) && self.catch_up.run().await {
-                result = self.check_in_turn(&request).await;
-            }
-            let result = result.map_err(|denied| {
-                if let Some(left_out) = self.log.line(self.clock.now()) {
-                    let (from, client_id) = (request.from, &request.client_id);
-                    tracing::info!(%from, client_id, %denied, left_out, "connect refused");
-                }
-                code(&denied)
-            });
-            drop(place);
-            answer.post(Mail::Authenticated { conn, result });
-        });
+        self.check_later(answer, conn, request);
     }
 
     fn claim(&self, request: ClaimRequest) {

@@ -220,12 +220,22 @@ pub const ROOMS: &[Room] = &[
     ),
     driver(
         "src/listeners",
-        &["futures_util", "parking_lot", "rustls", "socket2", "tokio", "tokio_rustls", "tokio_tungstenite"],
+        &["futures_util", "parking_lot", "rustix", "rustls", "socket2", "tokio", "tokio_rustls", "tokio_tungstenite"],
         &[CLOCK, LIMITS, PKI, "src/broker", "src/broker/core", "src/config"],
     ),
     driver(
         "src/auth",
-        &["base64", "ed25519_dalek", "jsonwebtoken", "parking_lot", "ring", "signature", "ulid"],
+        &[
+            "base64",
+            "curve25519_dalek",
+            "ed25519_dalek",
+            "jsonwebtoken",
+            "parking_lot",
+            "ring",
+            "serde_json",
+            "signature",
+            "ulid",
+        ],
         &[CLOCK, IDS, LIMITS, METADATA, PKI, RNG, TOPICS],
     ),
     driver(

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use crate::clock::{Moment, SharedClock};
 
 /// Time between two beats.
-pub(super) const EVERY: Duration = Duration::from_millis(2);
+pub(super) const EVERY: Duration = Duration::from_millis(4);
 
 /// When streams hand over: all at the same moments, so that what many connections want at one time shares not only entries
 /// but a sync and the wake-ups of threads, which cost more than the rest of a claim.

@@ -8,8 +8,8 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use self::acts::{Act, Asking, Begin, Ending, Haste, refusal};
-pub use self::resting::{Grant, REST};
 use self::resting::Resting;
+pub use self::resting::{Grant, REST};
 use crate::clock::Moment;
 use crate::control::{Notice, NoticeKind};
 use crate::handle::{ClaimEvent, ClaimRefusal, Leave, SessionGrant};
@@ -201,7 +201,8 @@ impl<B: Bell> Registry<B> {
         if self.resting.take_this(&key, Grant { by, epoch }) {
             return self.start_release(Ending::plain(key, Grant { by, epoch }, Haste::Now));
         }
-        if let Some(Entry { worker, by: serves, standing: Standing::Holds { grant, wanted, told }, .. }) = self.serving(by)
+        if let Some(Entry { worker, by: serves, standing: Standing::Holds { grant, wanted, told }, .. }) =
+            self.serving(by)
             && (grant.epoch == epoch || *told == Told::BeingTold)
         {
             *wanted = true;

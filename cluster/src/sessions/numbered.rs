@@ -159,7 +159,9 @@ impl ShardState {
     /// The answer to a copy. Of a claim it is how the claim stands now: the first answer may have been lost.
     fn spent(&self, life: NodeLife, what: &Proposal) -> Outcome {
         let standing = match what {
-            Proposal::Claim { key, nonce, .. } | Proposal::Renew { key, nonce, .. } => self.standing(key, Claimant { life, nonce: *nonce }),
+            Proposal::Claim { key, nonce, .. } | Proposal::Renew { key, nonce, .. } => {
+                self.standing(key, Claimant { life, nonce: *nonce })
+            }
             Proposal::Recall { key, nonce, after } => {
                 Some(self.recall(key, Claimant { life, nonce: *nonce }, after.as_ref()))
             }

@@ -110,14 +110,8 @@ fn who_waits_for_a_claim_that_is_renewed_claims_again() {
 fn what_has_a_will_is_not_renewed() {
     let mut s = ShardState::default();
     let will = Some(Will { message: bytes::Bytes::from_static(b"w"), delay: 0 });
-    let claim = Proposal::Claim {
-        key: key(),
-        nonce: Nonce(1),
-        clean_start: true,
-        session_expiry: 0,
-        heard: Epoch(0),
-        will,
-    };
+    let claim =
+        Proposal::Claim { key: key(), nonce: Nonce(1), clean_start: true, session_expiry: 0, heard: Epoch(0), will };
     assert_eq!(outcome(&mut s, A, 1, claim), granted(1));
     assert_eq!(outcome(&mut s, A, 2, renew(1, 1)), granted(1));
 }

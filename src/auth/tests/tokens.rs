@@ -150,6 +150,9 @@ fn what_is_no_token_is_refused() {
     assert!(padded.is_err(), "{padded:?}");
     let without_kid = forge(&world, A, &json!({"alg": "EdDSA"}), &claims());
     assert!(matches!(world.verify(None, &without_kid), Err(Denied::Malformed(_))));
+    let critical =
+        forge(&world, A, &with(with(header(&world, A), "crit", json!(["b64"])), "b64", json!(true)), &claims());
+    assert!(matches!(world.verify(None, &critical), Err(Denied::Malformed(_))));
     let unknown =
         forge(&world, A, &json!({"alg": "EdDSA", "kid": "JDPuYJqHOvqzlakkNFQ9kfN7WsYs5uHndp_ziRdmOCU"}), &claims());
     assert_eq!(world.verify(None, &unknown), Err(Denied::UnknownKey));

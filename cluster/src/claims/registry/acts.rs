@@ -98,4 +98,3 @@ pub fn refusal(why: Refusal) -> ClaimRefusal {
         Refusal::Full => ClaimRefusal::Full,
     }
 }
-
