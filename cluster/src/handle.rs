@@ -16,6 +16,11 @@ use crate::retained::{Record, Stamp, Time};
 pub trait WorkerPort: Send + Sync + 'static {
     /// Hands `event` to the worker.
     fn post(&self, event: ClusterEvent);
+
+    /// Hands them all to the worker, in this order; cheaper than each by itself.
+    fn post_all(&self, events: Vec<ClusterEvent>) {
+        events.into_iter().for_each(|event| self.post(event));
+    }
 }
 
 /// A worker's mailbox, shared.

@@ -95,7 +95,7 @@ impl Mailbox {
     }
 
     /// Hands them all to the worker, which is woken once.
-    pub fn post_all(&self, mail: Vec<Mail>) {
+    pub fn post_all(&self, mail: impl IntoIterator<Item = Mail>) {
         let was_empty = {
             let mut queue = self.queue.lock();
             let was_empty = queue.is_empty();
@@ -127,5 +127,9 @@ impl Mailbox {
 impl WorkerPort for Mailbox {
     fn post(&self, event: ClusterEvent) {
         Mailbox::post(self, Mail::Cluster(event));
+    }
+
+    fn post_all(&self, events: Vec<ClusterEvent>) {
+        Mailbox::post_all(self, events.into_iter().map(Mail::Cluster));
     }
 }

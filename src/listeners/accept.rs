@@ -1,5 +1,6 @@
 //! One listener's loop.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -24,6 +25,8 @@ use crate::config::Network;
 
 /// How long accepting rests after an error: file descriptors come back when connections end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Connections that are accepted, and handed over together, before others get their turn.
+const TOGETHER: usize = 16;
 
 /// One listener.
 pub(super) struct Door {
@@ -84,8 +87,9 @@ impl Door {
             tokio::select! {
                 accepted = self.next(), if !paused && handshakes.len() < self.bounds.handshakes => {
                     match accepted {
-                        Ok((socket, from)) => {
-                            handshakes.extend(self.welcome(socket, from).map(|g| budget.meter(self.receive(g))));
+                        Ok(all) => {
+                            let guests = self.welcome(all);
+                            handshakes.extend(guests.into_iter().map(|guest| budget.meter(self.receive(guest))));
                         }
                         Err(error) => {
                             paused = self.accept_failed(&error);
@@ -99,32 +103,44 @@ impl Door {
         }
     }
 
-    /// The next connection. Its socket is not registered with this runtime: mostly it moves on at once.
-    async fn next(&self) -> io::Result<(TcpStream, SocketAddr)> {
+    /// The next connections, one at least. Their sockets are not registered with this runtime: mostly they move on at once.
+    async fn next(&self) -> io::Result<Vec<(TcpStream, SocketAddr)>> {
         loop {
             let mut readable = self.socket.readable().await?;
-            if let Ok(accepted) = readable.try_io(|listener| bind::accept(listener.get_ref())) {
-                return accepted;
+            let mut all = Vec::new();
+            while all.len() < TOGETHER {
+                match readable.try_io(|listener| bind::accept(listener.get_ref())) {
+                    Ok(Ok(accepted)) => all.push(accepted),
+                    // It comes again, if it is of any importance.
+                    Ok(Err(_)) if !all.is_empty() => break,
+                    Ok(Err(error)) => return Err(error),
+                    Err(_would_block) => break,
+                }
+            }
+            if !all.is_empty() {
+                return Ok(all);
             }
         }
     }
 
-    /// Gives a new connection its seat; one with a handshake ahead of it is returned.
-    fn welcome(&self, socket: TcpStream, from: SocketAddr) -> Option<Guest> {
-        self.stats.lock().accepted += 1;
-        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-        let guest = match self.admit(socket, from) {
-            Ok(guest) => guest,
-            Err(lost) => {
-                self.count(&lost, from);
-                return None;
+    /// Gives new connections their seats; those with a handshake ahead of them are returned.
+    fn welcome(&self, all: Vec<(TcpStream, SocketAddr)>) -> Vec<Guest> {
+        self.stats.lock().accepted += all.len() as u64;
+        let mut guests = Vec::new();
+        let mut mail: BTreeMap<usize, Vec<Mail>> = BTreeMap::new();
+        for (socket, from) in all {
+            let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+            match self.admit(socket, from) {
+                Ok(guest) if self.transport != Transport::Tcp || self.proxies.is_some() => guests.push(guest),
+                Ok(Guest { socket, worker, .. }) => {
+                    let adopt = self.adopt(Arrived::tcp(socket), from, Duration::ZERO);
+                    mail.entry(worker).or_default().extend(adopt);
+                }
+                Err(lost) => self.count(&lost, from),
             }
-        };
-        if self.transport != Transport::Tcp || self.proxies.is_some() {
-            return Some(guest);
         }
-        self.hand_over(Arrived::tcp(guest.socket), guest.from, guest.worker, Duration::ZERO);
-        None
+        mail.into_iter().for_each(|(worker, mail)| self.mailboxes[worker].post_all(mail));
+        guests
     }
 
     fn admit(&self, socket: TcpStream, from: SocketAddr) -> Result<Guest, Lost> {
@@ -181,17 +197,22 @@ impl Door {
     }
 
     fn hand_over(&self, arrived: Arrived, from: SocketAddr, worker: usize, spent: Duration) {
+        self.mailboxes[worker].post_all(self.adopt(arrived, from, spent));
+    }
+
+    /// What the worker of a connection is told.
+    fn adopt(&self, arrived: Arrived, from: SocketAddr, spent: Duration) -> Option<Mail> {
         let Arrived { mut incoming, server_name, resumed } = arrived;
         if incoming.park().is_err() {
-            return self.count(&Failure::Gone.into(), from);
+            self.count(&Failure::Gone.into(), from);
+            return None;
         }
         {
             let mut stats = self.stats.lock();
             stats.handed_over += 1;
             stats.resumed += u64::from(resumed);
         }
-        let (incoming, transport) = (Box::new(incoming), self.transport);
-        self.mailboxes[worker].post(Mail::Adopt { incoming, from, server_name, transport, spent });
+        Some(Mail::Adopt { incoming: Box::new(incoming), from, server_name, transport: self.transport, spent })
     }
 
     fn count(&self, lost: &Lost, from: SocketAddr) {

@@ -367,11 +367,12 @@ fn without_number(command: Bytes) -> Bytes {
         }
         Proposal::Release { key, nonce, epoch, .. } => Command::Release { key, by: by(nonce), epoch },
         Proposal::Abandon { key, nonce } => Command::Abandon { key, by: by(nonce) },
-        // Of sessions and wills, of which there are none here: there never was an unnumbered one.
+        // Of sessions and wills, of which there are none here, and of claims that go on: there never was an unnumbered one.
         Proposal::Subscribe { .. }
         | Proposal::Recall { .. }
         | Proposal::WillPublished { .. }
-        | Proposal::WillTimed { .. } => return command,
+        | Proposal::WillTimed { .. }
+        | Proposal::Renew { .. } => return command,
     };
     bare.encode()
 }

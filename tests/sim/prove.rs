@@ -72,6 +72,16 @@ fn finds_a_claim_that_takes_from_anybody() {
 }
 
 #[test]
+fn finds_a_claim_that_is_gone_on_with_though_given_back() {
+    hunt(Sabotage::GoOnAnyhow, Mood::Claims, 30, "P3: ");
+}
+
+#[test]
+fn finds_a_claim_that_is_not_renewed() {
+    hunt(Sabotage::NoRenewal, Mood::Claims, 2000, "P3: ");
+}
+
+#[test]
 fn finds_two_workers_that_serve_a_shared_subscription() {
     hunt(Sabotage::AllServeShares, Mood::Shared, 30, "shared: ");
 }

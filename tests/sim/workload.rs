@@ -35,6 +35,9 @@ impl World {
         if self.cfg.keepers > 0 && self.rng.percent(keep) {
             return self.some_keeper_acts();
         }
+        if self.cfg.returns > 0 && self.rng.percent(self.cfg.returns) {
+            return self.some_return();
+        }
         let Some(id) = self.some_client().filter(|_| !self.rng.percent(self.cfg.connects)) else {
             return self.some_connect();
         };
@@ -74,6 +77,22 @@ impl World {
             let node = self.rng.pick(&nodes);
             self.connect_as(client, node, Version::V5, &token, None);
         }
+    }
+
+    /// A client that says goodbye, and is soon back.
+    fn some_return(&mut self) {
+        let Some(id) = self.some_client() else { return };
+        let sock = self.socks.get(id);
+        let (client, jti, Some(life)) = (sock.client.clone(), sock.jti.clone(), sock.life) else { return };
+        self.disconnect(id);
+        let (pause, nodes) = (self.rng.millis(1, 300), self.all_nodes());
+        let node = if self.rng.percent(70) { life.node } else { self.rng.pick(&nodes) };
+        self.after(pause, move |w| {
+            let id = w.connect_as(&client, node, Version::V5, &jti, None);
+            if w.rng.percent(30) {
+                w.lose_patience(id);
+            }
+        });
     }
 
     /// A client that does not wait for its CONNACK, and tries elsewhere.

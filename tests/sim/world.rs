@@ -51,6 +51,10 @@ pub enum Sabotage {
     NoNumbers,
     /// A claim takes over from whoever holds, however long it was on its way.
     TakeFromAnybody,
+    /// A claim that was given back is gone on with all the same.
+    GoOnAnyhow,
+    /// A connection that went on with a claim is ended by whoever waits, were he gone before it came.
+    NoRenewal,
     /// A retained message counts as kept before it is on disk.
     StoredWhenTaken,
     /// Retained messages of a peer are taken however far its clock is ahead.
@@ -90,6 +94,8 @@ pub struct Config {
     pub lost_answers: u64,
     /// Percent of clients' acts that are connects.
     pub connects: u64,
+    /// Percent of clients' acts that are a goodbye and a quick return.
+    pub returns: u64,
     /// Percent of publishes that are retained.
     pub retains: u64,
     /// Percent of clients' acts that are those of members of shared subscriptions.
@@ -104,9 +110,23 @@ pub struct Config {
 impl Config {
     /// Nothing goes wrong unless a scenario says so.
     pub fn calm(nodes: u64) -> Self {
-        let (duplicates, lost_answers, retains, shares, keepers, dawdle, sabotage) = Default::default();
+        let (duplicates, lost_answers, returns, retains, shares, keepers) = Default::default();
+        let (dawdle, sabotage) = Default::default();
         let (workers, shards, connects) = (2, 2, 0);
-        Self { nodes, workers, shards, duplicates, lost_answers, connects, retains, shares, keepers, dawdle, sabotage }
+        Self {
+            nodes,
+            workers,
+            shards,
+            duplicates,
+            lost_answers,
+            connects,
+            returns,
+            retains,
+            shares,
+            keepers,
+            dawdle,
+            sabotage,
+        }
     }
 }
 

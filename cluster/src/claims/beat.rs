@@ -1,34 +1,62 @@
 //! The beat of this node's streams.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-
-use crate::clock::{Moment, SharedClock};
+use tokio::sync::Notify;
 
 /// Time between two beats.
 pub(super) const EVERY: Duration = Duration::from_millis(4);
 
-/// When streams hand over: all at the same moments, so that what many connections want at one time shares not only entries
-/// but a sync and the wake-ups of threads, which cost more than the rest of a claim.
-pub(super) struct Beat {
-    clock: SharedClock,
-    next: Mutex<Moment>,
+/// Who hands over on the beat.
+pub(super) trait OnBeat: Send + Sync {
+    /// It is time.
+    fn beat(&self);
 }
 
-impl Beat {
-    pub(super) fn new(clock: SharedClock) -> Self {
-        Self { clock, next: Mutex::default() }
+/// When streams hand over: all at the same moments, so that what many connections want at one time shares not only entries
+/// but a sync and the wake-ups of threads, which cost more than the rest of a claim. After a pause the next beat comes at once.
+pub(super) struct Beat<T> {
+    waiting: Mutex<Waiting<T>>,
+    bell: Notify,
+}
+
+struct Waiting<T> {
+    /// Each of them once.
+    all: Vec<Arc<T>>,
+    /// Somebody was called not longer ago than [`EVERY`], and the next beat comes by itself.
+    runs: bool,
+}
+
+impl<T: OnBeat> Beat<T> {
+    pub(super) fn new() -> Self {
+        Self { waiting: Mutex::new(Waiting { all: Vec::new(), runs: false }), bell: Notify::new() }
     }
 
-    /// Waits for the next beat; not at all if the last one was [`EVERY`] ago.
-    pub(super) async fn next(&self) {
-        let wait = self.next.lock().since(self.clock.now());
-        if !wait.is_zero() {
-            tokio::time::sleep(wait).await;
+    /// Calls `who` at the next beat. Not to be called for one that waits already.
+    pub(super) fn call(&self, who: Arc<T>) {
+        let mut waiting = self.waiting.lock();
+        waiting.all.push(who);
+        if !std::mem::replace(&mut waiting.runs, true) {
+            self.bell.notify_one();
         }
-        let after = self.clock.now() + EVERY;
-        let mut next = self.next.lock();
-        *next = after.max(*next);
+    }
+
+    /// Runs for ever.
+    pub(super) async fn run(self: Arc<Self>) {
+        loop {
+            let due = {
+                let mut waiting = self.waiting.lock();
+                waiting.runs = !waiting.all.is_empty();
+                std::mem::take(&mut waiting.all)
+            };
+            if due.is_empty() {
+                self.bell.notified().await;
+            } else {
+                due.iter().for_each(|who| who.beat());
+                tokio::time::sleep(EVERY).await;
+            }
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tracing::debug;
 
 use super::Sessions;
-use super::streams::CHANGE_OVERHEAD;
+use super::sizes::CHANGE_OVERHEAD;
 use crate::consensus::ProposeError;
 use crate::handle::{ClaimEvent, ClusterEvent, FiringWill, Subscription};
 use crate::ids::{BrokerId, ClientId, Epoch, GroupId, Nonce, WillName, WorkerId};

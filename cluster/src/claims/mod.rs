@@ -16,6 +16,7 @@ mod node;
 pub mod pace;
 pub mod registry;
 mod shepherd;
+mod sizes;
 mod streams;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -25,12 +26,14 @@ mod tests;
 mod tests_resting;
 pub mod wills;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 pub use self::board::{Board, Watcher};
@@ -105,6 +108,10 @@ struct Inner {
     ports: RwLock<Vec<Option<SharedWorkerPort>>>,
     registry: Mutex<Registry<Pursuit>>,
     streams: Streams,
+    /// What is to be posted to workers, at most as much as [`Registry`] has entries and notices bring; the bell rings for
+    /// the first.
+    outgoing: Mutex<Vec<(WorkerId, ClaimEvent)>>,
+    gathers: Notify,
     wills: Mutex<Wills>,
     courier: Courier,
     stats: ClaimStats,
@@ -125,8 +132,10 @@ impl Sessions {
     ) -> Self {
         let inner = Inner {
             node,
-            streams: Streams::new(consensus.clone(), meta.clone(), clock.clone(), Handle::current()),
             clock,
+            streams: Streams::new(consensus.clone(), meta.clone(), Handle::current()),
+            outgoing: Mutex::default(),
+            gathers: Notify::new(),
             wills: Mutex::default(),
             consensus,
             meta,
@@ -145,6 +154,7 @@ impl Sessions {
         tasks.spawn(sessions.clone().follow_life());
         tasks.spawn(shepherd::run(sessions.clone()));
         tasks.spawn(sessions.clone().let_time_pass());
+        tasks.spawn(sessions.clone().post_gathered());
         drop(tasks);
         sessions
     }
@@ -171,7 +181,8 @@ impl Sessions {
         match begun {
             Begin::Serves(event) => {
                 self.0.stats.inherited.fetch_add(1, Ordering::Relaxed);
-                self.post(request.worker, event);
+                // To itself: whoever asks is about to look.
+                self.post_any(request.worker, ClusterEvent::Claim(event));
             }
             Begin::Ask => self.ask(self.wish(key, by, request)),
             Begin::AskAfter(ending) => {
@@ -256,14 +267,40 @@ impl Sessions {
         self.post(request.worker, ClaimEvent::Refused { broker, client, nonce, why });
     }
 
+    /// What many claims lead to at one moment is posted together: to wake a worker costs more than a claim.
     fn post(&self, worker: WorkerId, event: ClaimEvent) {
-        self.post_any(worker, ClusterEvent::Claim(event));
+        let mut outgoing = self.0.outgoing.lock();
+        outgoing.push((worker, event));
+        if outgoing.len() == 1 {
+            drop(outgoing);
+            self.0.gathers.notify_one();
+        }
+    }
+
+    async fn post_gathered(self) {
+        loop {
+            self.0.gathers.notified().await;
+            // Whoever is about to post does so before this goes on.
+            tokio::task::yield_now().await;
+            let events = std::mem::take(&mut *self.0.outgoing.lock());
+            let mut by_worker: BTreeMap<WorkerId, Vec<ClusterEvent>> = BTreeMap::new();
+            for (worker, event) in events {
+                by_worker.entry(worker).or_default().push(ClusterEvent::Claim(event));
+            }
+            for (worker, events) in by_worker {
+                self.port_of(worker, |port| port.post_all(events));
+            }
+        }
     }
 
     fn post_any(&self, worker: WorkerId, event: ClusterEvent) {
+        self.port_of(worker, |port| port.post(event));
+    }
+
+    fn port_of(&self, worker: WorkerId, post: impl FnOnce(&SharedWorkerPort)) {
         let ports = self.0.ports.read();
         match ports.get(usize::from(worker.0)) {
-            Some(Some(port)) => port.post(event),
+            Some(Some(port)) => post(port),
             _ => tracing::error!(%worker, "a claim was answered, but its worker has no mailbox"),
         }
     }

@@ -9,16 +9,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 use tracing::error;
 
-use super::beat::{Beat, EVERY};
+use super::beat::{Beat, EVERY, OnBeat};
 use super::registry::Haste;
+use super::sizes::{PROPOSAL_OVERHEAD, bytes_of};
 use super::{MAX_RELEASING, MAX_WAITING};
-use crate::clock::SharedClock;
 use crate::consensus::{BoxFuture, ProposeError, SharedConsensus};
 use crate::control::SharedMeta;
 use crate::ids::{Epoch, GroupId, NodeLife, Sequence};
@@ -33,15 +33,9 @@ const MAX_QUEUED: usize = MAX_WAITING + MAX_RELEASING;
 const RETRY: Duration = Duration::from_millis(50);
 /// How long what nobody waits for may lie before it is handed over.
 pub(super) const LINGER: Duration = Duration::from_millis(10);
-/// Bytes of a proposal besides what [`bytes_of`] counts, at most.
-const PROPOSAL_OVERHEAD: usize = 256;
-/// Bytes of one change of a subscription besides its filter, at most.
-pub(super) const CHANGE_OVERHEAD: usize = 16;
-
 const _: () = assert!(WINDOW * 2 < PROPOSAL_QUEUE);
 const _: () = assert!(EVERY.as_millis() < LINGER.as_millis());
 const _: () = assert!(LINGER.as_millis() * 10 < CLAIM_RESEND.as_millis());
-const _: () = assert!(PROPOSAL_OVERHEAD < MAX_COMMAND_BYTES);
 
 pub(super) type Answer = Result<Outcome, ProposeError>;
 
@@ -52,7 +46,7 @@ pub(super) type Waiter = Box<dyn FnOnce(Answer) + Send>;
 pub(super) struct Streams {
     consensus: SharedConsensus,
     meta: SharedMeta,
-    beat: Arc<Beat>,
+    beat: Arc<Beat<Lane>>,
     runtime: Handle,
     lanes: Mutex<BTreeMap<GroupId, Arc<Lane>>>,
     tasks: Mutex<JoinSet<()>>,
@@ -63,7 +57,7 @@ struct Lane {
     group: GroupId,
     consensus: SharedConsensus,
     meta: SharedMeta,
-    beat: Arc<Beat>,
+    beat: Arc<Beat<Lane>>,
     desk: Mutex<Desk>,
     bell: Notify,
     /// The last epoch that the shard told this node of.
@@ -74,6 +68,9 @@ struct Lane {
 struct Desk {
     outbox: Outbox<Waiter>,
     in_haste: bool,
+    /// The beat will call, and has called.
+    waits: bool,
+    called: bool,
     /// Something that is not in haste lies there.
     lingers: bool,
     /// Nothing is under way: the stream's task waits to be told of more, and looks by itself otherwise.
@@ -83,6 +80,8 @@ struct Desk {
 /// What a stream does next.
 enum Next {
     HandOver,
+    /// At the next beat.
+    OnBeat,
     /// Within [`LINGER`], if nothing happens before.
     Linger,
     Wait,
@@ -99,9 +98,10 @@ pub(super) struct Pending<'a> {
 
 impl Streams {
     /// Streams whose tasks run on `runtime`.
-    pub(super) fn new(consensus: SharedConsensus, meta: SharedMeta, clock: SharedClock, runtime: Handle) -> Self {
-        let beat = Arc::new(Beat::new(clock));
-        Self { consensus, meta, beat, runtime, lanes: Mutex::default(), tasks: Mutex::default() }
+    pub(super) fn new(consensus: SharedConsensus, meta: SharedMeta, runtime: Handle) -> Self {
+        let (beat, mut tasks) = (Arc::new(Beat::new()), JoinSet::new());
+        tasks.spawn_on(beat.clone().run(), &runtime);
+        Self { consensus, meta, beat, runtime, lanes: Mutex::default(), tasks: Mutex::new(tasks) }
     }
 
     /// Puts a proposal of `life`, this node's latest or an earlier one, into the stream to `group`.
@@ -159,21 +159,20 @@ impl Streams {
             return Err(ProposeError::Unavailable);
         }
         let pushed = desk.outbox.push(what, waiter).map_err(|_| ProposeError::Unavailable);
-        let wakes = pushed.is_ok() && desk.note(haste);
-        drop(desk);
-        void.into_iter().for_each(|waiter| waiter(Err(ProposeError::Unknown)));
-        if wakes {
-            lane.bell.notify_one();
+        if pushed.is_ok() {
+            lane.note(desk, haste);
+        } else {
+            drop(desk);
         }
+        void.into_iter().for_each(|waiter| waiter(Err(ProposeError::Unknown)));
         pushed.map(|ticket| (lane, ticket))
     }
 
     /// Hands over what lies there for `group`: somebody waits for it by now.
     pub(super) fn hurry(&self, group: GroupId) {
         let Some(lane) = self.lanes.lock().get(&group).cloned() else { return };
-        if lane.desk.lock().note(Haste::Now) {
-            lane.bell.notify_one();
-        }
+        let desk = lane.desk.lock();
+        lane.note(desk, Haste::Now);
     }
 
     /// The last epoch that `group` told this node of.
@@ -199,7 +198,14 @@ impl Streams {
                 consensus: self.consensus.clone(),
                 meta: self.meta.clone(),
                 beat: self.beat.clone(),
-                desk: Mutex::new(Desk { outbox, in_haste: false, lingers: false, idle: true }),
+                desk: Mutex::new(Desk {
+                    outbox,
+                    in_haste: false,
+                    waits: false,
+                    called: false,
+                    lingers: false,
+                    idle: true,
+                }),
                 bell: Notify::new(),
                 heard: AtomicU64::new(0),
             });
@@ -207,34 +213,6 @@ impl Streams {
             lane
         });
         lane.clone()
-    }
-}
-
-impl Desk {
-    /// Something is there to be handed over that soon. Whether the stream's task must be told.
-    fn note(&mut self, haste: Haste) -> bool {
-        let noted = match haste {
-            Haste::Now => &mut self.in_haste,
-            Haste::Lazy => &mut self.lingers,
-        };
-        !std::mem::replace(noted, true) && self.idle
-    }
-}
-
-/// What of a proposal may be long.
-fn bytes_of(what: &Proposal) -> usize {
-    match what {
-        Proposal::Nothing => 0,
-        Proposal::Claim { key, will, .. } => key.client.len() + will.as_ref().map_or(0, |will| will.message.len()),
-        Proposal::Release { key, .. }
-        | Proposal::Abandon { key, .. }
-        | Proposal::WillPublished { key, .. }
-        | Proposal::WillTimed { key, .. }
-        | Proposal::Renew { key, .. } => key.client.len(),
-        Proposal::Subscribe { key, changes, .. } => {
-            key.client.len() + changes.iter().map(|(filter, _)| filter.len() + CHANGE_OVERHEAD).sum::<usize>()
-        }
-        Proposal::Recall { key, after, .. } => key.client.len() + after.as_ref().map_or(0, |after| after.len()),
     }
 }
 
@@ -271,7 +249,37 @@ struct Done {
 
 type Flying = FuturesUnordered<BoxFuture<'static, Done>>;
 
+impl OnBeat for Lane {
+    fn beat(&self) {
+        let mut desk = self.desk.lock();
+        (desk.waits, desk.called) = (false, desk.in_haste);
+        drop(desk);
+        self.bell.notify_one();
+    }
+}
+
 impl Lane {
+    /// Something is there to be handed over that soon. The stream's task looks by itself when what is under way has ended.
+    fn note(self: &Arc<Self>, mut desk: MutexGuard<'_, Desk>, haste: Haste) {
+        match haste {
+            Haste::Now => {
+                desk.in_haste = true;
+                let call = desk.idle && !desk.called && !std::mem::replace(&mut desk.waits, true);
+                drop(desk);
+                if call {
+                    self.beat.call(self.clone());
+                }
+            }
+            Haste::Lazy => {
+                let wakes = !std::mem::replace(&mut desk.lingers, true) && desk.idle;
+                drop(desk);
+                if wakes {
+                    self.bell.notify_one();
+                }
+            }
+        }
+    }
+
     /// Runs for ever. What comes while something is under way gathers, and is handed over together.
     async fn run(self: Arc<Self>) {
         let (mut flying, mut round) = (Flying::new(), Round::default());
@@ -282,12 +290,12 @@ impl Lane {
             match self.look(flying.is_empty(), round) {
                 Next::HandOver => {
                     lingering = false;
-                    self.beat.next().await;
                     if self.hand_over(&mut flying, &mut round) {
                         tokio::time::sleep(RETRY).await;
                     }
                     continue;
                 }
+                Next::OnBeat => self.beat.call(self.clone()),
                 Next::Linger if !lingering => {
                     lingering = true;
                     linger.set(tokio::time::sleep(LINGER));
@@ -311,8 +319,10 @@ impl Lane {
     fn look(&self, idle: bool, round: Round) -> Next {
         let mut desk = self.desk.lock();
         desk.idle = idle;
-        if idle && desk.in_haste || desk.outbox.round() != round {
+        if idle && desk.in_haste && desk.called || desk.outbox.round() != round {
             Next::HandOver
+        } else if idle && desk.in_haste && !std::mem::replace(&mut desk.waits, true) {
+            Next::OnBeat
         } else if desk.lingers {
             Next::Linger
         } else {
@@ -324,7 +334,7 @@ impl Lane {
     fn hand_over(&self, flying: &mut Flying, round: &mut Round) -> bool {
         {
             let mut desk = self.desk.lock();
-            (desk.in_haste, desk.lingers, desk.idle) = (false, false, false);
+            (desk.in_haste, desk.called, desk.lingers, desk.idle) = (false, false, false, false);
         }
         while let Some(together) = self.take() {
             if together.round != *round {

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rookery_cluster::claims::registry::{Act, Asking, Begin, Ending, Registry, refusal};
+use rookery_cluster::claims::registry::{Act, Asking, Begin, Ending, Grant, Registry, refusal};
 use rookery_cluster::consensus::{Applied, ProposeError};
-use rookery_cluster::control::Notice;
+use rookery_cluster::control::{Notice, NoticeKind};
 use rookery_cluster::handle::{ClaimEvent, ClaimRefusal, ClaimRequest, ClaimWill, Leave, SessionGrant};
 use rookery_cluster::ids::{BrokerId, ClientId, Epoch, GroupId, NodeId, NodeLife, Nonce, Sequence, WorkerId};
 use rookery_cluster::limits::CLAIM_TIMEOUT;
-use rookery_cluster::sessions::{ClaimKey, Claimant, Outbox, Outcome, Proposal, Round, Sending, Ticket, Will};
+use rookery_cluster::sessions::{ClaimKey, Claimant, Outbox, Outcome, Proposal, Refusal, Round, Sending, Ticket, Will};
 
 use super::shepherd::Shepherd;
 use super::worker::Mail;
@@ -21,6 +21,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(1000);
 /// Small, so that it is sometimes full.
 const WINDOW: usize = 8;
 const MAX_QUEUED: usize = 10_000;
+const MAX_RESTING: usize = 2;
 
 type Waiter = Box<dyn FnOnce(&mut World, Outcome)>;
 
@@ -30,12 +31,18 @@ pub struct Claims {
     streams: BTreeMap<GroupId, Outbox<Waiter>>,
     heard: BTreeMap<GroupId, Epoch>,
     pursuits: BTreeMap<Claimant, Pursuit>,
+    /// Connections that went on with the claim of an earlier one, and claims that were renewed for it.
+    pub inherited: u64,
+    pub renewed: u64,
+    /// What was given back, for a bug that goes on with it.
+    given_back: BTreeMap<ClaimKey, Epoch>,
 }
 
 impl Default for Claims {
     fn default() -> Self {
-        let (shepherd, streams, heard, pursuits) = Default::default();
-        Self { registry: Registry::new(MAX_QUEUED, MAX_QUEUED), shepherd, streams, heard, pursuits }
+        let (shepherd, streams, heard, pursuits, given_back) = Default::default();
+        let registry = Registry::new(MAX_QUEUED, MAX_QUEUED, MAX_RESTING);
+        Self { registry, shepherd, streams, heard, pursuits, inherited: 0, renewed: 0, given_back }
     }
 }
 
@@ -56,20 +63,50 @@ impl World {
         let key = ClaimKey { broker: request.broker, client: request.client.clone() };
         let Some(life) = self.node(node).lease.life else { return };
         let by = Claimant { life, nonce: request.nonce };
-        if self.node(node).claims.registry.begin(key.clone(), by, request.worker, ()) == Begin::Ask {
-            let group = self.node(node).meta.group_of_client(key.broker, &key.client);
-            let pursuit = Pursuit { request, key, group, ticket: None, known: false };
-            self.node(node).claims.pursuits.insert(by, pursuit);
-            self.later(at, CLAIM_TIMEOUT, move |w| w.give_up(at, by));
-            self.ask_for(at, by);
+        let plain = request.will.is_none() && request.session_expiry == 0;
+        if plain && self.goes_on_anyhow(node, &key, &request) {
+            return;
         }
+        match self.node(node).claims.registry.begin(key.clone(), by, request.worker, (), plain) {
+            Begin::Serves(event) => {
+                self.node(node).claims.inherited += 1;
+                self.post_claim(node, request.worker, event);
+            }
+            Begin::Ask => self.begin_to_ask(at, key, by, request),
+            Begin::AskAfter(ending) => {
+                self.propose_release(at, ending);
+                self.begin_to_ask(at, key, by, request);
+            }
+            Begin::Known | Begin::Full => {}
+        }
+    }
+
+    fn goes_on_anyhow(&mut self, node: NodeId, key: &ClaimKey, request: &ClaimRequest) -> bool {
+        if self.cfg.sabotage != Sabotage::GoOnAnyhow {
+            return false;
+        }
+        let Some(epoch) = self.node(node).claims.given_back.remove(key) else { return false };
+        let ClaimKey { broker, client } = key.clone();
+        let event = ClaimEvent::Granted { broker, client, nonce: request.nonce, epoch, session: None };
+        self.post_claim(node, request.worker, event);
+        true
+    }
+
+    fn begin_to_ask(&mut self, at: Proc, key: ClaimKey, by: Claimant, request: ClaimRequest) {
+        let group = self.node(at.node).meta.group_of_client(key.broker, &key.client);
+        let pursuit = Pursuit { request, key, group, ticket: None, known: false };
+        self.node(at.node).claims.pursuits.insert(by, pursuit);
+        self.later(at, CLAIM_TIMEOUT, move |w| w.give_up(at, by));
+        self.ask_for(at, by);
     }
 
     fn ask_for(&mut self, at: Proc, by: Claimant) {
         if self.node(at.node).claims.registry.asking(by) != Asking::Yes {
             return self.give_up(at, by);
         }
-        let Some(pursuit) = self.node(at.node).claims.pursuits.get(&by) else { return };
+        let Some(pursuit) = self.node(at.node).claims.pursuits.get(&by).filter(|it| it.ticket.is_none()) else {
+            return;
+        };
         let (key, group) = (pursuit.key.clone(), pursuit.group);
         let (clean_start, session_expiry) = (pursuit.request.clean_start, pursuit.request.session_expiry);
         let will = pursuit.request.will.clone().map(|ClaimWill { message, delay }| Will { message, delay });
@@ -137,8 +174,8 @@ impl World {
         nonce: Nonce,
         leave: Leave,
     ) {
-        let at = self.proc(node);
-        let act = self.node(node).claims.registry.release(ClaimKey { broker, client }, nonce, epoch, leave);
+        let (at, now) = (self.proc(node), self.local(node));
+        let act = self.node(node).claims.registry.release(now, ClaimKey { broker, client }, nonce, epoch, leave);
         self.act(at, act);
     }
 
@@ -158,8 +195,12 @@ impl World {
     pub fn take_notices(&mut self, node: NodeId, notices: Vec<Notice>) {
         let at = self.proc(node);
         for notice in notices {
+            let (to, again) = (notice.to, notice.kind == NoticeKind::Refused(Refusal::Outdated));
             let act = self.node(node).claims.registry.notice(notice);
             self.act(at, act);
+            if again {
+                self.ask_for(at, to);
+            }
         }
     }
 
@@ -172,8 +213,9 @@ impl World {
                     self.post_claim(at.node, worker, event);
                     self.propose_release(at, ending);
                 }
-                // Nothing lingers here.
-                Act::Hurry(_) => {}
+                // Nothing lingers here, and whoever pursues a claim looks by himself.
+                Act::Hurry(_) | Act::Withdraw(..) => {}
+                Act::Renew(key, grant) => self.renew_claim(at, key, grant),
                 Act::Dropped => self.broken(format!("node {}: no room for a release", at.node)),
             }
         }
@@ -188,14 +230,44 @@ impl World {
         settled.into_iter().for_each(|by| self.give_up(at, by));
     }
 
-    fn propose_release(&mut self, at: Proc, Ending { key, by, epoch, mut leave, .. }: Ending) {
+    /// Gives back what has rested.
+    pub fn end_rest(&mut self, at: Proc) {
+        let now = self.local(at.node);
+        let acts = self.node(at.node).claims.registry.end_rest(now);
+        self.act(at, acts);
+    }
+
+    fn renew_claim(&mut self, at: Proc, key: ClaimKey, Grant { by, epoch }: Grant) {
+        self.node(at.node).claims.renewed += 1;
+        if self.cfg.sabotage == Sabotage::NoRenewal {
+            self.node(at.node).claims.registry.renewed(by, Some(epoch));
+            let act =
+                self.node(at.node).claims.registry.notice(Notice { to: by, key, kind: NoticeKind::Revoked { epoch } });
+            return self.act(at, act);
+        }
+        let group = self.node(at.node).meta.group_of_client(key.broker, &key.client);
+        let what = Proposal::Renew { key, nonce: by.nonce, epoch };
+        let renewed = move |w: &mut World, outcome| {
+            let now = if let Outcome::Granted { epoch, .. } = outcome { Some(epoch) } else { None };
+            w.node(at.node).claims.registry.renewed(by, now);
+        };
+        self.put_in(at, by.life, group, what, renewed);
+        self.hand_over(at, group);
+    }
+
+    fn propose_release(&mut self, at: Proc, ending: Ending) {
+        let Ending { key, by, epoch, mut leave, renewing, .. } = ending;
+        self.node(at.node).claims.given_back.insert(key.clone(), epoch);
         match self.cfg.sabotage {
             Sabotage::WillAnyhow => leave.fire_will = true,
             Sabotage::EndSession => leave.keep = None,
             _ => {}
         }
         let group = self.node(at.node).meta.group_of_client(key.broker, &key.client);
-        let what = Proposal::Release { key, nonce: by.nonce, epoch, leave };
+        let what = match renewing {
+            true => Proposal::Abandon { key, nonce: by.nonce },
+            false => Proposal::Release { key, nonce: by.nonce, epoch, leave },
+        };
         let released = move |w: &mut World, _| w.node(at.node).claims.registry.released(by, epoch);
         self.put_in(at, by.life, group, what, released);
         self.hand_over(at, group);

@@ -36,6 +36,7 @@ impl World {
     pub fn start_shepherd(&mut self, at: Proc) {
         self.later(at, CLAIM_RESEND, move |w| {
             w.shepherd_tick(at);
+            w.end_rest(at);
             w.start_shepherd(at);
         });
     }

@@ -62,3 +62,21 @@ fn r05_takeovers_that_come_too_fast_are_refused() {
     s.up("ann", THREE);
     s.end();
 }
+
+/// A client that comes back at once goes on with its claim; who wants it elsewhere gets it.
+#[test]
+fn r05_a_client_that_comes_back_goes_on_with_its_claim() {
+    let mut s = Scene::new(3);
+    let first = s.up("ann", ONE);
+    s.0.disconnect(first);
+    s.must("gone", 200, |w| w.socks.get(first).phase == Phase::Closed);
+    let epochs = |s: &mut Scene| s.0.node(THREE).shards.values().map(|shard| shard.view().epoch.0).sum::<u64>();
+    let before = epochs(&mut s);
+    let back = s.up("ann", ONE);
+    assert_eq!((epochs(&mut s), s.0.node(ONE).claims.inherited), (before, 1));
+    let new = s.0.connect("ann", TWO);
+    s.must("taken over", 500, |w| w.socks.get(new).up());
+    s.must("told", 100, |w| w.socks.get(back).told == Some(ReasonCode::SESSION_TAKEN_OVER));
+    assert_eq!(s.0.node(ONE).claims.renewed, 1, "it was asked whether it is still there");
+    s.end();
+}
