@@ -97,6 +97,8 @@ impl NodeHealth {
             "Sessions, and subscriptions of sessions, refused because their broker has all that it may.",
             full.map(|(what, n)| ([("what", what.to_owned())], count(n))),
         );
+        let inherited = "Connections that went on with the claim of their client's last one.";
+        page.counter("rookery_claims_inherited_total", inherited, count(&claims.inherited));
         page.counter("rookery_claims_timed_out_total", "Claims without an answer in time.", count(&claims.timed_out));
         page.counter(
             "rookery_revocations_stuck_total",
