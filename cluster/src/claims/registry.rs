@@ -71,7 +71,7 @@ enum Told {
     /// It was.
     Yes,
     /// It is being told.
-    BeingTold,
+    OnItsWay,
     /// It knows of an earlier connection only. So it may have somebody wait for the client who was gone before this
     /// connection came.
     No,
@@ -203,17 +203,17 @@ impl<B: Bell> Registry<B> {
         }
         if let Some(Entry { worker, by: serves, standing: Standing::Holds { grant, wanted, told }, .. }) =
             self.serving(by)
-            && (grant.epoch == epoch || *told == Told::BeingTold)
+            && (grant.epoch == epoch || *told == Told::OnItsWay)
         {
             *wanted = true;
             match *told {
                 Told::No => {
-                    *told = Told::BeingTold;
+                    *told = Told::OnItsWay;
                     return Some(Act::Renew(key, *grant));
                 }
-                Told::BeingTold if epoch <= grant.epoch => return None,
+                Told::OnItsWay if epoch <= grant.epoch => return None,
                 // Its answer is still on its way, or lost.
-                Told::BeingTold => (grant.epoch, *told) = (epoch, Told::Yes),
+                Told::OnItsWay => (grant.epoch, *told) = (epoch, Told::Yes),
                 Told::Yes => {}
             }
             let ClaimKey { broker, client } = key;
@@ -239,7 +239,7 @@ impl<B: Bell> Registry<B> {
     /// the next revocation begins it again.
     pub fn renewed(&mut self, by: Claimant, now: Option<Epoch>) {
         if let Some(Entry { standing: Standing::Holds { grant, told, .. }, .. }) = self.serving(by)
-            && *told == Told::BeingTold
+            && *told == Told::OnItsWay
         {
             *told = if now.is_some() { Told::Yes } else { Told::No };
             grant.epoch = now.unwrap_or(grant.epoch);
@@ -275,7 +275,7 @@ impl<B: Bell> Registry<B> {
             return None;
         }
         let (Grant { by, epoch }, haste) = (grant, if lazy { Haste::Lazy } else { Haste::Now });
-        self.start_release(Ending { key, by, epoch, leave, haste, renewing: told == Told::BeingTold })
+        self.start_release(Ending { key, by, epoch, leave, haste, renewing: told == Told::OnItsWay })
     }
 
     /// Gives back what has rested for long enough.
@@ -302,7 +302,7 @@ impl<B: Bell> Registry<B> {
                 (!heard).then(|| Act::Withdraw(key.clone(), entry.by))
             }
             Standing::Holds { grant, told, .. } => {
-                let (by, Grant { by: granted, epoch }, renewing) = (entry.by, *grant, *told == Told::BeingTold);
+                let (by, Grant { by: granted, epoch }, renewing) = (entry.by, *grant, *told == Told::OnItsWay);
                 self.remove(by);
                 // Whoever abandons has not heard of the grant.
                 let ending = Ending::at_once(key.clone(), granted, epoch, Leave::NEVER_SERVED);
