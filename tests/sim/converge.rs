@@ -41,7 +41,7 @@ pub fn run_with(seed: u64, mood: Mood, sabotage: Sabotage, keepers: u64) -> Worl
         duplicates: dice.below(8),
         lost_answers: dice.below(12),
         connects: if matches!(mood, Mood::Leases | Mood::Claims) { 40 } else { 12 },
-        returns: if matches!(mood, Mood::Leases | Mood::Claims) { 15 } else { 0 },
+        returns: if keepers == 0 && matches!(mood, Mood::Leases | Mood::Claims) { 15 } else { 0 },
         retains: rate(Mood::Retained, 60, 10),
         shares: rate(Mood::Shared, 40, 5),
         dawdle: dice.percent(80),

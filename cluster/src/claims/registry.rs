@@ -179,6 +179,10 @@ impl<B: Bell> Registry<B> {
 
     /// The shard granted `by` its claim.
     pub fn granted(&mut self, key: ClaimKey, by: Claimant, epoch: Epoch, session: Option<SessionGrant>) -> Option<Act> {
+        // It was heard of before, and rests, or serves a later connection.
+        if self.resting.has(&key, by) || self.serving(by).is_some() {
+            return None;
+        }
         match self.entries.get_mut(&by.nonce).filter(|e| e.by == by) {
             Some(Entry { standing: Standing::Holds { .. }, .. }) => None,
             Some(entry) if !ring(entry) => {

@@ -58,6 +58,11 @@ impl Resting {
         Some(grant)
     }
 
+    /// Whether what was granted to `by` rests.
+    pub fn has(&self, key: &ClaimKey, by: Claimant) -> bool {
+        self.claims.get(key).is_some_and(|(_, rests)| rests.by == by)
+    }
+
     /// Takes `grant` out, if it rests.
     pub fn take_this(&mut self, key: &ClaimKey, grant: Grant) -> bool {
         self.claims.get(key).is_some_and(|(_, rests)| *rests == grant) && self.take(key).is_some()

@@ -140,6 +140,15 @@ fn a_claim_that_is_gone_on_with_is_renewed_before_it_is_revoked() {
 }
 
 #[test]
+fn a_grant_that_is_told_once_more_ends_nothing() {
+    let mut registry = rested(1);
+    assert_eq!(registry.granted(key(), by(1), Epoch(1), None), None);
+    assert_eq!(registry.begin(key(), by(2), WorkerId(0), (), true), serves(2, 1));
+    assert_eq!(registry.granted(key(), by(1), Epoch(1), None), None, "the shard would give the client to others");
+    assert_eq!(registry.counts(), (1, 0));
+}
+
+#[test]
 fn only_so_much_is_remembered_of_what_rests() {
     let mut registry = Registry::new(10, 10, 3);
     registry.keep_only(Some(LIFE));
