@@ -62,8 +62,15 @@ pub trait GroupLog: Send + Sync + 'static {
     fn purge(&self, upto: LogIndex, log_id: Bytes, durable: Durable);
 }
 
-/// Checks that `entries` have the indexes `next`, `next + 1`, ...
+/// No index and no count in a log is larger, so that counting on never overflows, whatever the bytes say.
+const MOST_NUMBER: u64 = u64::MAX / 2;
+
+/// Checks that `entries` have the indexes `next`, `next + 1`, ..., and that there is one after the last.
 fn check_consecutive(next: u64, entries: &[(LogIndex, Bytes)]) -> io::Result<()> {
+    if let Some((last, _)) = entries.last().filter(|(last, _)| last.0 >= MOST_NUMBER) {
+        let what = format!("entry {last}: there is no index after it");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    }
     match (next..).zip(entries).find(|(expected, (found, _))| *expected != found.0) {
         None => Ok(()),
         Some((expected, (found, _))) => {

@@ -25,8 +25,8 @@ pub(super) const BATCH_HEADER: usize = 36;
 /// Bytes of an entry's record before the entry.
 pub(super) const ENTRY_HEADER: usize = 21;
 
-/// No index, batch or segment has a larger number, so that counting on never overflows, whatever the bytes say.
-pub(super) const MOST_NUMBER: u64 = u64::MAX / 2;
+/// No batch or segment has a larger number either.
+pub(super) const MOST_NUMBER: u64 = crate::log::MOST_NUMBER;
 
 /// What is wrong with a piece of a segment.
 pub(super) type Bad = &'static str;

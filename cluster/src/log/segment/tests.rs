@@ -390,6 +390,8 @@ fn what_cannot_be_is_refused_whatever_the_checksums_say() {
     let bounds = Bounds { first: 0, end: 1 << 40, ..Bounds::default() };
     assert!(made_of(&[Record::Group(bounds.clone())], &[]).is_err(), "more entries than there are bytes");
     assert!(made_of(&[], &[Record::Group(bounds)]).is_err(), "entries without a place, more than can be counted");
+    let full = made_of(&[], &[Record::Purge(MOST_NUMBER - 1, "id".into())]).expect("there is an index after it");
+    assert!(append(&*full.group(G), MOST_NUMBER..MOST_NUMBER + 1, "x").is_err(), "but none after that");
     for index in [MOST_NUMBER, u64::MAX] {
         for record in [Record::Entry(index, "a".into()), Record::Purge(index, "id".into())] {
             assert!(made_of(&[], &[record]).is_err(), "there is no index after it");

@@ -6,8 +6,7 @@ use bytes::Bytes;
 
 const VERSION: u8 = 1;
 const HEADER: usize = 5;
-/// No index and no count is larger, so that counting on never overflows, whatever the bytes say.
-pub(super) const MOST_NUMBER: u64 = u64::MAX / 2;
+pub(super) const MOST_NUMBER: u64 = crate::log::MOST_NUMBER;
 
 /// Key of the vote: how often it was saved (u64), then the vote.
 pub(super) const VOTE: &[u8] = b"vote";
