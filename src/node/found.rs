@@ -224,8 +224,9 @@ async fn found_shards(
     metadata.read().await.map_err(|error| NodeError::Founding(error.to_string()))?;
     for group in (1..=founding.shards).map(GroupId) {
         let started = async {
-            while !groups.has_replica(group) {
-                groups.changed(group, groups.status(group)).await;
+            let mut status = groups.status(group);
+            while !status.replica {
+                status = groups.changed(group, status).await;
             }
         };
         if tokio::time::timeout(PROPOSE_TIMEOUT, started).await.is_err() {
