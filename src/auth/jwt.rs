@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::Algorithm;
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use parking_lot::Mutex;
 use rookery_cluster::clock::UnixMillis;
 use rookery_cluster::ids::BrokerId;
@@ -15,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::admits::{Denied, Verified};
 use super::cache::{Cache, Genuine};
-use super::genuine::Keys;
+use super::provider;
 
 /// Longest token, bytes (the "Limits" page's bound on passwords). Checked before anything is decoded.
 pub const MAX_TOKEN_BYTES: usize = 4096;
@@ -91,7 +90,6 @@ pub struct Verifier(Arc<Known>);
 #[derive(Debug, Default)]
 struct Known {
     cache: Mutex<Cache>,
-    keys: Keys,
     hits: AtomicU64,
     misses: AtomicU64,
 }
@@ -123,7 +121,7 @@ impl Verifier {
             Some(genuine) => genuine,
             None => {
                 self.0.misses.fetch_add(1, Ordering::Relaxed);
-                let genuine = Arc::new(check_signature(&self.0.keys, state, token)?);
+                let genuine = Arc::new(check_signature(state, token)?);
                 self.0.cache.lock().insert(hash, genuine.clone());
                 genuine
             }
@@ -173,30 +171,28 @@ fn still_good(
     Ok(verified.clone())
 }
 
-/// What never changes about a token: signature and claims. Each of its parts is decoded once.
-fn check_signature(keys: &Keys, state: &State, token: &str) -> Result<Genuine, Denied> {
-    let malformed = |why: &str| Denied::Malformed(why.into());
-    let header = jsonwebtoken::decode_header(token).map_err(|error| Denied::Malformed(error.to_string()))?;
-    // The key decides about the algorithm, never the token.
-    if header.alg != Algorithm::EdDSA {
-        return Err(malformed("another algorithm than EdDSA"));
-    }
+/// What never changes about a token: signature and claims.
+fn check_signature(state: &State, token: &str) -> Result<Genuine, Denied> {
+    provider::install();
+    let malformed = |error: jsonwebtoken::errors::Error| Denied::Malformed(error.to_string());
+    let header = jsonwebtoken::decode_header(token).map_err(malformed)?;
     if header.crit.is_some() {
-        return Err(malformed("its header has extensions that must be understood"));
+        return Err(Denied::Malformed("its header has extensions that must be understood".into()));
     }
-    let kid = header.kid.ok_or_else(|| malformed("no kid in its header"))?;
+    let Some(kid) = header.kid else { return Err(Denied::Malformed("no kid in its header".into())) };
     let broker = state.broker_of_key(&kid).ok_or(Denied::UnknownKey)?;
     let key = broker.key(&kid).ok_or(Denied::UnknownKey)?;
-    let (message, signature) = token.rsplit_once('.').ok_or_else(|| malformed("not three parts"))?;
-    let (_, claims) = message.split_once('.').ok_or_else(|| malformed("not three parts"))?;
-    let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|error| malformed(&error.to_string()))?;
-    let signature: [u8; 64] = signature.try_into().map_err(|_| Denied::BadSignature)?;
-    if !keys.verify(&key.public, message.as_bytes(), &signature) {
-        return Err(Denied::BadSignature);
-    }
-    let claims = URL_SAFE_NO_PAD.decode(claims).map_err(|error| malformed(&error.to_string()))?;
-    let claims = serde_json::from_slice(&claims).map_err(|error| Denied::BadClaims(error.to_string()))?;
-    genuine(broker.id, key.kid.clone(), claims)
+    // The key decides about the algorithm, never the token.
+    let mut validation = Validation::new(Algorithm::EdDSA);
+    validation.required_spec_claims.clear();
+    (validation.validate_exp, validation.validate_nbf, validation.validate_aud) = (false, false, false);
+    let decoded = jsonwebtoken::decode::<Claims>(token, &DecodingKey::from_ed_der(&key.public), &validation);
+    let claims = decoded.map_err(|error| match error.kind() {
+        ErrorKind::InvalidSignature => Denied::BadSignature,
+        ErrorKind::Json(why) => Denied::BadClaims(why.to_string()),
+        _ => malformed(error),
+    })?;
+    genuine(broker.id, key.kid.clone(), claims.claims)
 }
 
 fn genuine(broker: BrokerId, kid: Kid, claims: Claims) -> Result<Genuine, Denied> {
